@@ -1,0 +1,96 @@
+"""The commands: everything that can happen to a session is one of these, whoever or whatever causes it."""
+
+from msgspec import Struct
+
+from hub.domain.model import Candidate, EventType, Session
+from hub.domain.plan import Wish
+
+
+class Command(Struct, frozen=True):
+    """Decided against the current state of one session."""
+
+
+class Book(Command, frozen=True, kw_only=True):
+    """Make the session. `draft` holds what the customer asked for; the decision adds times and routing."""
+
+    draft: Session
+    wish: Wish
+    actor_id: str
+    orphan_ms: int
+
+
+class Accept(Command, frozen=True, kw_only=True):
+    mechanic_id: str
+    approved: bool = True
+    actor_id: str | None = None
+    """Set where an admin accepts for the mechanic: the window binds them no more."""
+
+
+class Decline(Command, frozen=True):
+    mechanic_id: str
+    reason: str | None = None
+
+
+class Release(Command, frozen=True):
+    mechanic_id: str
+    reason: str | None = None
+
+
+class Start(Command, frozen=True):
+    mechanic_id: str
+
+
+class End(Command, frozen=True):
+    """By the customer: cancels what has not begun, completes what is live. By the mechanic: completes."""
+
+    actor_id: str
+
+
+class Cancel(Command, frozen=True):
+    actor_id: str | None = None
+    reason: str | None = None
+
+
+class Broadcast(Command, frozen=True):
+    """Open the request to everyone now."""
+
+    actor_id: str | None = None
+
+
+class Notified(Command, frozen=True):
+    """The offer's frame was written to `connection` at `at`."""
+
+    connection: str
+    at: int
+
+
+class Acknowledge(Command, frozen=True):
+    """The targeted mechanic's app received (`delivered`) or showed (`seen`) the priority request."""
+
+    mechanic_id: str
+    stage: EventType
+
+
+class OfferDue(Command, frozen=True):
+    pass
+
+
+class NotifyDue(Command, frozen=True):
+    pass
+
+
+class OrphanDue(Command, frozen=True):
+    pass
+
+
+class Retarget(Command, frozen=True):
+    """The mechanic's connections changed: `lost` one has gone, or a new one came."""
+
+    candidate: Candidate
+    lost: str | None = None
+
+
+class Unreachable(Command, frozen=True):
+    """The mechanic has been offline for longer than the grace period."""
+
+    mechanic_id: str

@@ -1,0 +1,74 @@
+"""Identities that carry their own address: every id tells its key shard without an index."""
+
+import binascii
+import hashlib
+import secrets
+from uuid import UUID
+
+_ASSIGNMENT_BIT = {f"{n:x}": f"{n ^ 8:x}" for n in range(16)}
+
+
+def crc16(text: str) -> int:
+    """The checksum that Redis Cluster uses for slots (CRC-16/XMODEM)."""
+    return binascii.crc_hqx(text.encode(), 0)
+
+
+def shard_of_user(user_id: str, shards: int) -> int:
+    return crc16(user_id) % shards
+
+
+def shard_of_session(session_id: str, shards: int) -> int:
+    """Shard of a session or an assignment: its last two bytes are the customer's checksum."""
+    return int(session_id[-4:], 16) % shards
+
+
+def canonical(text: str) -> str | None:
+    """The id in canonical text form, None where it is not a UUID."""
+    try:
+        return str(UUID(text)) if len(text) == 36 else None
+    except ValueError:
+        return None
+
+
+def new_session_id(customer_id: str) -> str:
+    return _session_id(customer_id, secrets.token_bytes(16))
+
+
+def derived_session_id(customer_id: str, key: str) -> str:
+    """The same customer and key always give the same session, so a repeated booking finds the first one."""
+    return _session_id(
+        customer_id, hashlib.blake2b(f"{customer_id}\n{key}".encode(), digest_size=16).digest()
+    )
+
+
+def assignment_of(session_id: str) -> str:
+    """The assignment's id: the session's with its first bit flipped. Its own inverse."""
+    return _ASSIGNMENT_BIT[session_id[0]] + session_id[1:]
+
+
+session_of = assignment_of
+
+
+def event_id(session_id: str, version: int, kind: str, actor_id: str | None = None) -> str:
+    """Equal for every recomputation of the same event, so that a repeat is recognised as one.
+
+    `actor_id` only tells apart events that take no version of their own (acks, declines of a broadcast).
+    """
+    text = f"{session_id}:{version}:{kind}:{actor_id or ''}"
+    return _uuid8(hashlib.blake2b(text.encode(), digest_size=16).digest())
+
+
+def new_id() -> str:
+    return str(UUID(bytes=secrets.token_bytes(16), version=4))
+
+
+def _session_id(customer_id: str, seed: bytes) -> str:
+    return _uuid8(seed[:14] + crc16(customer_id).to_bytes(2, "big"))
+
+
+def _uuid8(seed: bytes) -> str:
+    """RFC 9562 version 8: all bits but version and variant are ours."""
+    octets = bytearray(seed)
+    octets[6] = octets[6] & 0x0F | 0x80
+    octets[8] = octets[8] & 0x3F | 0x80
+    return str(UUID(bytes=bytes(octets)))
