@@ -4,6 +4,7 @@ HubError
 ├── Refused                what was asked is against the rules; nothing happened
 │   └── ActiveSessionExists
 └── Unavailable            not now; nothing happened and nothing will: retry
+    └── StoreFailed        a store did not answer; whether a write happened is for the caller to find out
 """
 
 from typing import ClassVar
@@ -75,3 +76,11 @@ class Unavailable(HubError):
     def __init__(self, code: str, detail: str, *, retry_after: int = 1) -> None:
         super().__init__(code, detail)
         self.retry_after = retry_after
+
+
+class StoreFailed(Unavailable):
+    """A store did not answer, or refused. `maybe_done`: whether a write could have happened all the same."""
+
+    def __init__(self, detail: str, *, maybe_done: bool) -> None:
+        super().__init__("unavailable", detail)
+        self.maybe_done = maybe_done

@@ -1,0 +1,80 @@
+"""What passes between the rules and the stores: snapshots, commits, rows on their way to the record."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from hub.domain.model import Connection, Event, PresenceState, Session
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """One session at one moment of the store's clock (`now`, ms). The epoch is '' where data was lost."""
+
+    now: int
+    epoch: str
+    session: Session | None
+    declined: frozenset[str] = frozenset()
+
+
+class BookingSnapshot(Snapshot, frozen=True, kw_only=True):
+    """`held_id`: the customer's active session; `held` is None where it no longer exists."""
+
+    held_id: str | None = None
+    held: Session | None = None
+    fingerprint: str | None = None
+
+
+class Outcome(StrEnum):
+    """What became of a commit. Only the first two mean that it happened."""
+
+    COMMITTED = "committed"
+    REPEATED = "repeated"
+    CONFLICT = "conflict"
+    EPOCH = "epoch"
+    STALE = "stale"
+    HELD = "held"
+    FULL = "full"
+
+
+HAPPENED = frozenset({Outcome.COMMITTED, Outcome.REPEATED})
+
+
+class Due(Struct, frozen=True, kw_only=True):
+    """Deadlines of one shard that are due, and when the next one is (None: none set)."""
+
+    now: int
+    members: tuple[tuple[str, int], ...]
+    head: int | None
+
+
+class JournalEntry(Struct, frozen=True, kw_only=True):
+    """One commit on its way to Postgres: the session's new values (None: history only) and its events."""
+
+    shard: int
+    id: str
+    command_id: str
+    session: Session | None
+    events: tuple[Event, ...]
+
+
+class Contact(Struct, frozen=True, kw_only=True):
+    """A user's presence with the sockets it rests on."""
+
+    state: PresenceState
+    connections: tuple[Connection, ...] = ()
+
+
+class Arrival(Struct, frozen=True, kw_only=True):
+    """A connection as it was entered: the store's time, what others see, and who must yield for it."""
+
+    now: int
+    status: str
+    yielded: tuple[tuple[str, str], ...] = ()
+
+
+class Lease(Struct, frozen=True, kw_only=True):
+    """The nodes' leases (expiry, ms) after renewing one's own; `held`: whether one's own was still there."""
+
+    now: int
+    held: bool
+    nodes: dict[str, int]

@@ -1,0 +1,44 @@
+"""The bus in Redis: one sharded channel per shard, on which commits say what happened."""
+
+import asyncio
+from collections.abc import Callable
+
+import redis.exceptions as failures
+
+from hub.domain.errors import StoreFailed
+from persistence.redis import keys
+from persistence.redis.client import RedisClient
+
+
+class RedisBus:
+    def __init__(self, client: RedisClient, shards: int) -> None:
+        self._client = client
+        self.shards = shards
+
+    async def listen(self, heard: Callable[[str], None], *, on_subscribed: Callable[[], None]) -> None:
+        """Hand over each message as it comes; raises `StoreFailed` when the connection is lost.
+
+        `on_subscribed` is called once every channel is subscribed: from then on nothing is missed.
+        """
+        channels = [keys.bus(shard) for shard in range(self.shards)]
+        pubsub = self._client.redis.pubsub()
+        try:
+            await pubsub.ssubscribe(*channels)
+            confirmed = 0
+            while True:
+                message = await pubsub.get_message(timeout=None)
+                if message is None:
+                    continue
+                if message["type"] == "smessage":
+                    heard(message["data"])
+                elif message["type"] == "ssubscribe":
+                    confirmed += 1
+                    if confirmed == len(channels):
+                        on_subscribed()
+        except (failures.RedisError, OSError, TimeoutError) as error:
+            raise StoreFailed(f"The bus was lost: {type(error).__name__}", maybe_done=False) from error
+        finally:
+            await asyncio.shield(pubsub.aclose())  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+
+    async def publish(self, shard: int, message: str) -> None:
+        await self._client.call("SPUBLISH", keys.bus(shard), message)

@@ -1,0 +1,57 @@
+"""A session as the readable fields of a Redis hash, and back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from hub.domain.model import Session, Wave
+
+FIELDS = Session.__struct_fields__
+
+
+def fields_of(session: Session) -> dict[str, str]:
+    """Field → text; what is absent has no field."""
+    return {name: text for name in FIELDS if (text := _text(getattr(session, name))) is not None}
+
+
+def changes(before: Session | None, after: Session) -> tuple[list[str], list[str]]:
+    """(field, value, … to write; fields to drop)."""
+    write: list[str] = []
+    drop: list[str] = []
+    for name in FIELDS:
+        value = getattr(after, name)
+        old = getattr(before, name) if before is not None else None
+        if value == old and before is not None:
+            continue
+        text = _text(value)
+        if text is not None:
+            write += (name, text)
+        elif old is not None:
+            drop.append(name)
+    return write, drop
+
+
+def session_from(fields: Sequence[str] | Mapping[str, str]) -> Session | None:
+    """From the reply to HGETALL, which is a flat list out of a script and a map otherwise."""
+    if not fields:
+        return None
+    pairs = fields if isinstance(fields, Mapping) else zip(fields[::2], fields[1::2], strict=True)
+    values: dict[str, Any] = dict(pairs)
+    values["waves"] = _waves(values.get("waves", ""))
+    return msgspec.convert(values, Session, strict=False)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or value == ():
+        return None
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, tuple):
+        return " ".join(f"{wave.mechanic_id}={wave.window_ms}" for wave in value)
+    return str(value)
+
+
+def _waves(text: str) -> tuple[Wave, ...]:
+    turns = (turn.split("=") for turn in text.split())
+    return tuple(Wave(mechanic_id, int(window_ms)) for mechanic_id, window_ms in turns)

@@ -1,0 +1,80 @@
+"""The journal in Redis: entries that wait for Postgres, and those that Postgres refused."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from hub.domain.model import Event, Session
+from hub.domain.records import JournalEntry
+from persistence.redis import keys
+from persistence.redis.client import RedisClient
+
+_events = msgspec.json.Decoder(tuple[Event, ...])
+_session = msgspec.json.Decoder(Session)
+
+
+class RedisJournal:
+    def __init__(self, client: RedisClient, shards: int) -> None:
+        self._client = client
+        self.shards = shards
+
+    async def read(self, after: dict[int, str], limit: int) -> dict[int, list[JournalEntry]]:
+        """Per shard the entries behind its cursor, oldest first."""
+        shards = list(after)
+        commands = [
+            ("XRANGE", keys.journal(s), f"({after[s]}" if after[s] else "-", "+", "COUNT", limit)
+            for s in shards
+        ]
+        replies = await self._client.calls(commands)
+        return {
+            s: [_entry(s, entry_id, fields) for entry_id, fields in reply]
+            for s, reply in zip(shards, replies, strict=True)
+        }
+
+    async def trim(self, cursors: dict[int, str]) -> None:
+        """Drop what the record has, the cursor's own entry included, and tell the nodes that kept copies."""
+        commands: list[tuple[str, ...]] = []
+        for shard, cursor in cursors.items():
+            commands.append(("XTRIM", keys.journal(shard), "MINID", "=", _next(cursor)))
+            hint = msgspec.json.encode({"recorded": {"shard": shard, "cursor": cursor}}).decode()
+            commands.append(("SPUBLISH", keys.bus(shard), f"* {hint}"))
+        await self._client.calls(commands)
+
+    async def lengths(self) -> list[int]:
+        return await self._client.calls([("XLEN", keys.journal(s)) for s in range(self.shards)])
+
+    async def bury(self, entry: JournalEntry, error: str) -> None:
+        """Keep an entry that Postgres will never take where a person finds it; once, however often called."""
+        fields = ["entry", entry.id, "command", entry.command_id, "error", error]
+        fields += ["events", msgspec.json.encode(entry.events).decode()]
+        if entry.session is not None:
+            fields += ["session", msgspec.json.encode(entry.session).decode()]
+        dead = keys.journal_dead(entry.shard)
+        known: Sequence[tuple[str, Sequence[str]]] = await self._client.call(
+            "XRANGE", dead, entry.id, entry.id
+        )
+        if not known:
+            await self._client.call("XADD", dead, entry.id, *fields)
+
+    async def append(self, shard: int, session: Session, command_id: str) -> None:
+        """Enter a session's present values again, without an event."""
+        row = msgspec.json.encode(session).decode()
+        fields = ["events", "[]", "session", row, "command", command_id]
+        await self._client.call("XADD", keys.journal(shard), "*", *fields)
+
+
+def _entry(shard: int, entry_id: str, fields: Sequence[str] | dict[str, str]) -> JournalEntry:
+    flat = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+    row = flat.get("session")
+    return JournalEntry(
+        shard=shard,
+        id=entry_id,
+        command_id=flat["command"],
+        session=_session.decode(row) if row else None,
+        events=_events.decode(flat["events"]),
+    )
+
+
+def _next(entry_id: str) -> str:
+    time, _, number = entry_id.partition("-")
+    return f"{time}-{int(number) + 1}"

@@ -1,0 +1,35 @@
+-- A connection has come, or says that it is still there.
+--
+-- ARGV  2 connection, 3 node, 4 status chosen by a mechanic ('' = not a mechanic, '-' = keep), 5 limit per user
+-- Returns {now ms, effective status or '', yielded connection, its node, …}
+
+local connection, node, status, limit = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+
+local since = string.match(redis.call('HGET', conns, connection) or '', '(%d+)$') or now
+redis.call('HSET', conns, connection, node .. ' ' .. now .. ' ' .. since)
+redis.call('ZREM', deadlines, grace)
+local answer = {now, ''}
+if status ~= '' then
+  local before = redis.call('HGET', presence, 'effective') or 'offline'
+  redis.call('HSET', presence, 'last_seen', now)
+  if status ~= '-' then redis.call('HSET', presence, 'status', status) end
+  answer[2] = announce(before)
+end
+local all = redis.call('HGETALL', conns)
+local excess = #all / 2 - limit
+if excess > 0 then
+  local ages = {}
+  for i = 1, #all, 2 do
+    if all[i] ~= connection then
+      local holder, _, born = string.match(all[i + 1], '^(%S+) (%d+) (%d+)$')
+      ages[#ages + 1] = {all[i], holder, tonumber(born)}
+    end
+  end
+  table.sort(ages, function(a, b) return a[3] < b[3] end)
+  for i = 1, math.min(excess, #ages) do
+    redis.call('HDEL', conns, ages[i][1])
+    answer[#answer + 1] = ages[i][1]
+    answer[#answer + 1] = ages[i][2]
+  end
+end
+return answer

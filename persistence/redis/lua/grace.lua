@@ -1,0 +1,10 @@
+-- The grace period of a mechanic without connections is over. The deadline itself stays until the caller has
+-- applied everything that follows.
+--
+-- Returns {now ms, 'offline' or 'present'}
+
+if redis.call('HLEN', conns) > 0 then return {now, 'present'} end
+local before = redis.call('HGET', presence, 'effective') or 'offline'
+redis.call('HSET', presence, 'status', 'offline')
+announce(before)
+return {now, 'offline'}

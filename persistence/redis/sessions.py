@@ -1,0 +1,248 @@
+"""Sessions in Redis: load at one moment, commit by compare-and-set, list what is open, offered or due."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]  # ships neither stubs nor a marker
+import msgspec
+
+from hub.domain.decision import Decision
+from hub.domain.footprint import Footprint, footprint
+from hub.domain.ids import assignment_of, session_of, shard_of_session, shard_of_user
+from hub.domain.model import FINISHED_KEYS_LIVE_MS, Session
+from hub.domain.records import BookingSnapshot, Due, Outcome, Snapshot
+from persistence.redis import keys, scripts
+from persistence.redis.client import RedisClient
+from persistence.redis.codec import changes, fields_of, session_from
+
+COMMIT_WITHIN_MS = 3_000
+"""A commit that reaches the store later than this after its load is refused: its author has given up."""
+
+_json = msgspec.json.Encoder()
+
+
+class RedisSessions:
+    def __init__(self, client: RedisClient, shards: int) -> None:
+        self._client = client
+        self.shards = shards
+
+    def shard(self, session_id: str) -> int:
+        return shard_of_session(session_id, self.shards)
+
+    async def load(self, session_id: str) -> Snapshot:
+        shard = self.shard(session_id)
+        reply = await self._client.run(
+            scripts.LOAD,
+            [keys.epoch(shard), keys.session(shard, session_id), keys.declined(shard, session_id)],
+            keys.session(shard, ""),
+        )
+        now, epoch, fields, declined = reply[:4]
+        return Snapshot(now=now, epoch=epoch, session=session_from(fields), declined=frozenset(declined))
+
+    async def load_booking(self, customer_id: str, session_id: str) -> BookingSnapshot:
+        """Also the customer's active session, and what was booked under the same Idempotency-Key."""
+        shard = self.shard(session_id)
+        now, epoch, fields, _, held_id, held, fingerprint = await self._client.run(
+            scripts.LOAD,
+            [
+                keys.epoch(shard),
+                keys.session(shard, session_id),
+                keys.declined(shard, session_id),
+                keys.active(shard, customer_id),
+                keys.idempotency(shard, session_id),
+            ],
+            keys.session(shard, ""),
+        )
+        return BookingSnapshot(
+            now=now,
+            epoch=epoch,
+            session=session_from(fields),
+            held_id=held_id or None,
+            held=session_from(held),
+            fingerprint=fingerprint or None,
+        )
+
+    async def commit(
+        self,
+        snapshot: Snapshot,
+        decision: Decision,
+        *,
+        command_id: str,
+        hints: Sequence[str] = (),
+        journal_max: int = 0,
+        owed: Iterable[tuple[str, int]] = (),
+    ) -> tuple[Outcome, str]:
+        """Write the decision if nothing has changed since the snapshot.
+
+        `owed` are further deadlines (member, due) for effects outside the session's shard. The second part of
+        the answer is the journal entry's id, or for `held` the session that the customer has.
+        """
+        session = decision.session
+        shard = self.shard(session.id)
+        before, after = footprint(snapshot.session), footprint(session)
+        plan = _plan(snapshot, decision, before, after)
+        plan |= {"command": command_id, "journal_max": journal_max, "hints": list(hints)}
+        plan["journal"] += ["command", command_id]
+        for member, due in owed:
+            plan["deadlines"] += [str(due), member]
+        leaving = before.offered_to or after.offered_to or ""
+        reply = await self._client.run(
+            scripts.COMMIT,
+            [
+                keys.epoch(shard),
+                keys.session(shard, session.id),
+                keys.declined(shard, session.id),
+                keys.active(shard, session.customer_id),
+                keys.deadlines(shard),
+                keys.open_requests(shard),
+                keys.journal(shard),
+                keys.bus(shard),
+                keys.idempotency(shard, session.id),
+                keys.offers(shard, leaving),
+                keys.offers(shard, after.offered_to or leaving),
+            ],
+            msgpack.packb(plan),
+        )
+        return Outcome(reply[0]), reply[1] if len(reply) > 1 else ""
+
+    async def get(self, session_ids: Sequence[str]) -> list[Session | None]:
+        commands = [("HGETALL", keys.session(self.shard(sid), sid)) for sid in session_ids]
+        return [session_from(fields) for fields in await self._client.calls(commands)]
+
+    async def active_of(self, customer_id: str) -> Session | None:
+        shard = shard_of_user(customer_id, self.shards)
+        session_id = await self._client.call("GET", keys.active(shard, customer_id))
+        return (await self.get([session_id]))[0] if session_id else None
+
+    async def offered_to(self, mechanic_id: str) -> list[Session]:
+        """The sessions whose turn is this mechanic's."""
+        commands = [("SMEMBERS", keys.offers(shard, mechanic_id)) for shard in range(self.shards)]
+        members = await self._client.calls(commands)
+        found = await self.get([session_of(member) for part in members for member in part])
+        return [s for s in found if s is not None and s.offered_to == mechanic_id]
+
+    async def held_by(self, mechanic_id: str) -> list[Session]:
+        shard = shard_of_user(mechanic_id, self.shards)
+        members = await self._client.call("SMEMBERS", keys.work(shard, mechanic_id))
+        return [s for s in await self.get(list(members)) if s is not None and s.held_by == mechanic_id]
+
+    async def open(self, limit: int, *, before: tuple[int, str] | None = None) -> list[Session]:
+        """Open requests, newest first, from before a (opened at, assignment) on."""
+        top = f"{before[0]}" if before else "+inf"
+        slack = 64 if before else 0
+        commands = [
+            ("ZRANGE", keys.open_requests(shard), top, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + slack)
+            for shard in range(self.shards)
+        ]
+        members = await self._client.calls(commands)
+        found = await self.get([session_of(member) for part in members for member in part])
+        listed = [s for s in found if s is not None and s.open_at is not None]
+        if before:
+            listed = [s for s in listed if (s.open_at or 0, s.assignment_id) < before]
+        listed.sort(key=lambda s: (s.open_at or 0, s.assignment_id), reverse=True)
+        return listed[:limit]
+
+    async def declined_by(self, mechanic_id: str, sessions: Sequence[Session]) -> set[str]:
+        """Those of the sessions that this mechanic has declined."""
+        commands = [("SISMEMBER", keys.declined(self.shard(s.id), s.id), mechanic_id) for s in sessions]
+        replies = await self._client.calls(commands)
+        return {s.id for s, declined in zip(sessions, replies, strict=True) if declined}
+
+    async def due(self, shard: int, limit: int) -> Due:
+        now, head, *rest = await self._client.run(
+            scripts.DUE, [keys.deadlines(shard)], limit, keys.session(shard, "")
+        )
+        members = tuple((m, int(float(at))) for m, at in zip(rest[::2], rest[1::2], strict=True))
+        return Due(now=now, members=members, head=int(float(head)) if head else None)
+
+    async def settle(self, shard: int, member: str, due: int, moved_to: int | None = None) -> bool:
+        """Remove or move a deadline, unless somebody else moved it since it was seen."""
+        new = "" if moved_to is None else moved_to
+        reply = await self._client.run(scripts.SETTLE, [keys.deadlines(shard)], member, due, new)
+        return bool(reply == "settled")
+
+    async def offered_now(self, shard: int) -> list[Session]:
+        """Every session of the shard that is some mechanic's turn."""
+        members = await self._client.call("ZRANGE", keys.deadlines(shard), 0, -1)
+        ids = [session_of(m.removeprefix("offer:")) for m in members if m.startswith("offer:")]
+        return [s for s in await self.get(ids) if s is not None and s.offered_to]
+
+    async def restore(self, session: Session) -> bool:
+        """Enter a session that only the record still knows."""
+        shard, marks = self.shard(session.id), footprint(session)
+        plan = {
+            "version": session.version,
+            "session": session.id,
+            "assignment": session.assignment_id,
+            "set": [part for pair in fields_of(session).items() for part in pair],
+            "claim": marks.claim,
+            "deadlines": _scored(marks.deadlines.items()),
+            "open": marks.open_at or 0,
+            "offered": bool(marks.offered_to),
+        }
+        reply = await self._client.run(
+            scripts.RESTORE,
+            [
+                keys.session(shard, session.id),
+                keys.active(shard, session.customer_id),
+                keys.deadlines(shard),
+                keys.open_requests(shard),
+                keys.offers(shard, marks.offered_to or ""),
+            ],
+            msgpack.packb(plan),
+        )
+        return bool(reply == "restored")
+
+    async def epochs(self) -> list[str | None]:
+        commands = [("GET", keys.epoch(shard)) for shard in range(self.shards)]
+        return await self._client.calls(commands)
+
+    async def set_epoch(self, shard: int, epoch: str) -> None:
+        await self._client.call("SET", keys.epoch(shard), epoch)
+
+
+def _plan(snapshot: Snapshot, decision: Decision, before: Footprint, after: Footprint) -> dict[str, Any]:
+    session = decision.session
+    write, drop = changes(snapshot.session, session) if decision.changed else ([], [])
+    moved = {m: due for m, due in after.deadlines.items() if before.deadlines.get(m) != due}
+    new_claim = after.claim and not before.claim
+    entry = ["events", _json.encode(decision.events).decode()]
+    if decision.changed:
+        entry += ["session", _json.encode(session).decode()]
+    return {
+        "epoch": snapshot.epoch,
+        "version": snapshot.session.version if snapshot.session else 0,
+        "not_after": snapshot.now + COMMIT_WITHIN_MS,
+        "assignment": assignment_of(session.id),
+        "set": write,
+        "drop": drop,
+        "claim": "take" if new_claim else "drop" if before.claim and not after.claim else "",
+        "claimant": session.id,
+        "ghost": _ghost(snapshot),
+        "declined": decision.declined_by or "",
+        "fingerprint": session.fingerprint or "" if new_claim else "",
+        "deadlines": _scored(moved.items()),
+        "settled": [member for member in before.deadlines if member not in after.deadlines],
+        "open": _open_move(before, after),
+        "leave": before.offered_to is not None and before.offered_to != after.offered_to,
+        "join": after.offered_to is not None and before.offered_to != after.offered_to,
+        "journal": entry,
+        "expire": FINISHED_KEYS_LIVE_MS if after.ended and decision.changed else 0,
+    }
+
+
+def _ghost(snapshot: Snapshot) -> str:
+    """A claim whose session is gone or over must not keep the customer from booking."""
+    if not isinstance(snapshot, BookingSnapshot):
+        return ""
+    return "" if snapshot.held is not None and snapshot.held.active else snapshot.held_id or ""
+
+
+def _open_move(before: Footprint, after: Footprint) -> int:
+    if after.open_at == before.open_at:
+        return 0
+    return -1 if after.open_at is None else after.open_at
+
+
+def _scored(deadlines: Iterable[tuple[str, int]]) -> list[str]:
+    return [part for member, due in deadlines for part in (str(due), member)]
