@@ -1,8 +1,9 @@
 """The one way in which anything happens to a session: load, decide, commit; again where someone was first.
 
-REST, sockets, the sweeper, the console and the webhook all issue commands here. A command is acknowledged only
-after its commit; where a reply was lost, the same commit is sent again (its id makes that safe) until the store
-says whether it happened. So what is answered as failed did not happen, and what is answered as done stays done.
+REST, sockets, the sweeper, the console and the webhook all issue commands here. A command is acknowledged
+only after its commit; where a reply was lost, the same commit is sent again (its id makes that safe) until
+the store says whether it happened. So what is answered as failed did not happen, what is answered as done
+stays done.
 """
 
 import asyncio
@@ -25,6 +26,9 @@ _ATTEMPTS = 64
 _NEAR_MS = 1_100
 _WORK_CHECKED_AFTER_MS = 1_000
 _ASK_AGAIN_S = 0.1
+
+_MAY_CHANGE = frozenset({Outcome.HELD, Outcome.FULL})
+"""Refusals that an earlier copy of the same commit, still on its way, might not meet."""
 
 _MOVES_ON = (cmd.OfferDue, cmd.NotifyDue, cmd.Unreachable, cmd.Decline)
 
@@ -259,6 +263,9 @@ class Dispatcher:
                 doubt = doubt or failure.maybe_done
                 if not doubt:
                     raise
+                await asyncio.sleep(_ASK_AGAIN_S)
+                continue
+            if doubt and outcome in _MAY_CHANGE:
                 await asyncio.sleep(_ASK_AGAIN_S)
                 continue
             if outcome is Outcome.EPOCH:

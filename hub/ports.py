@@ -1,6 +1,7 @@
 """What the hub needs of its stores, and nothing more. The composition root passes the real ones."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from hub.domain.decision import Decision
@@ -10,6 +11,7 @@ from hub.domain.records import (
     Arrival,
     BookingSnapshot,
     Contact,
+    Drained,
     Due,
     JournalEntry,
     Lease,
@@ -106,6 +108,24 @@ class Record(Protocol):
     async def session(self, session_id: str) -> Session | None: ...
     async def active_sessions(self) -> Sequence[Session]: ...
     async def events(self, session_id: str) -> Sequence[Event]: ...
+
+
+class RecordWriter(Record, Protocol):
+    """The writing side, for the loops."""
+
+    async def drain(
+        self,
+        epochs: Mapping[int, str],
+        read: Callable[[dict[int, str]], Awaitable[dict[int, list[JournalEntry]]]],
+        bury: Callable[[JournalEntry, str], Awaitable[None]],
+    ) -> Drained:
+        """Write what `read` finds behind the cursors of these shards, in one transaction."""
+        ...
+
+    async def expire_orphans(self) -> int: ...
+    def lock(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """A lock that all nodes share; False where another has it."""
+        ...
 
 
 class Announcements(Protocol):

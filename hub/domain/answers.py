@@ -108,8 +108,8 @@ def end_again(session: Session, command: cmd.End, _: Context) -> Decision:
     return unchanged(session)
 
 
-def orphan_due(session: Session, _: cmd.OrphanDue, ctx: Context) -> Decision:
-    if session.orphan_at > ctx.now:
+def orphan_due(session: Session, command: cmd.OrphanDue, ctx: Context) -> Decision:
+    if session.orphan_at > ctx.now and not command.forced:
         return unchanged(session)
     return _finish(session, SessionStatus.EXPIRED, ctx, None, "orphaned")
 

@@ -80,7 +80,9 @@ class NotifyDue(Command, frozen=True):
 
 
 class OrphanDue(Command, frozen=True):
-    pass
+    """`forced` where a person expired it before its time."""
+
+    forced: bool = False
 
 
 class Retarget(Command, frozen=True):

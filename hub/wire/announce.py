@@ -7,7 +7,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from hub.domain.decision import Decision
 from hub.domain.ids import event_id
-from hub.domain.model import Event, EventType, Fallback, Session
+from hub.domain.model import AssignmentStatus, Event, EventType, Fallback, Session
 from hub.wire import hints
 from hub.wire.hints import Audience, Delivery, Hint
 from hub.wire.server import (
@@ -120,6 +120,20 @@ class Announcer:
         news = self._news(session, message, mechanic_id=session.mechanic_id)
         frame = _frame("session_updated", session, news, "session_updated")
         return [Delivery(audience=Audience.USER, to=person, frame=frame) for person in people]
+
+    def ended(self, session: Session) -> list[Delivery]:
+        """How a request ended that was open before, recomputed from its state; nothing while it is open."""
+        match session.assignment_status:
+            case AssignmentStatus.ACCEPTED:
+                name, kind = "assignment_accepted", EventType.ACCEPTED
+            case AssignmentStatus.CANCELLED:
+                name, kind = "assignment_cancelled", EventType.CANCELLED
+            case AssignmentStatus.EXPIRED:
+                name, kind = "assignment_expired", EventType.EXPIRED
+            case _:
+                return []
+        event = Event(session_id=session.id, type=kind, at=session.updated_at, version=session.version)
+        return self._closed(event, session, name)
 
     def _notified(self, event: Event, session: Session) -> Delivery:
         mechanic_id = event.data["mechanic_id"]

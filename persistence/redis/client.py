@@ -11,7 +11,7 @@ from typing import Any
 import redis.exceptions as failures
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.backoff import NoBackoff
 
 from hub.domain.errors import StoreFailed
 from persistence.redis.scripts import Script
@@ -19,6 +19,7 @@ from persistence.redis.scripts import Script
 _BATCH = 256
 _SOCKET_TIMEOUT = 1.0
 _RETRIES = 3
+_BACKOFF_S = 0.02
 
 Argument = str | bytes | int | float
 
@@ -34,33 +35,39 @@ class RedisClient:
             protocol=3,
             socket_timeout=_SOCKET_TIMEOUT,
             socket_connect_timeout=_SOCKET_TIMEOUT,
-            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), _RETRIES),
+            retry=Retry(NoBackoff(), 0),
             max_connections=64,
         )
         self._waiting: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = []
         self._flights: set[asyncio.Task[None]] = set()
 
     async def call(self, *command: Argument) -> Any:
-        """The reply; raises `StoreFailed` where there is none or it is a refusal by the server."""
+        """The reply; raises `StoreFailed` where there is none after some attempts, or the server refuses."""
+        for attempt in range(_RETRIES):
+            try:
+                return await self.call_once(*command)
+            except StoreFailed as failure:
+                if not failure.maybe_done:
+                    raise
+                await asyncio.sleep(_BACKOFF_S * 2**attempt)
+        return await self.call_once(*command)
+
+    async def call_once(self, *command: Argument) -> Any:
+        """For a caller who must know of every attempt whose outcome is in doubt."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._send(command, future)
         return await future
 
     async def calls(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """The replies to commands that need not be atomic together."""
-        loop = asyncio.get_running_loop()
-        futures = []
-        for command in commands:
-            future: asyncio.Future[Any] = loop.create_future()
-            self._send(command, future)
-            futures.append(future)
-        return await asyncio.gather(*futures)
+        return await asyncio.gather(*(self.call(*command) for command in commands))
 
-    async def run(self, script: Script, keys: Sequence[str], *arguments: Argument) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], *arguments: Argument, once: bool = False) -> Any:
+        call = self.call_once if once else self.call
         try:
-            return await self.call("EVALSHA", script.digest, len(keys), *keys, *arguments)
+            return await call("EVALSHA", script.digest, len(keys), *keys, *arguments)
         except failures.NoScriptError:
-            return await self.call("EVAL", script.text, len(keys), *keys, *arguments)
+            return await call("EVAL", script.text, len(keys), *keys, *arguments)
 
     async def close(self) -> None:
         if self._flights:

@@ -102,6 +102,7 @@ class RedisSessions:
                 keys.offers(shard, after.offered_to or leaving),
             ],
             msgpack.packb(plan),
+            once=True,
         )
         return Outcome(reply[0]), reply[1] if len(reply) > 1 else ""
 

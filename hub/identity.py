@@ -1,0 +1,114 @@
+"""Who somebody is: bearer tokens, checked by one pinned algorithm."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+from msgspec import Struct
+
+from hub.domain.errors import Refused, Unavailable
+from hub.domain.ids import canonical
+from hub.domain.model import Role
+
+_REMEMBERED = 20_000
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """`expires_at` in seconds since the epoch."""
+
+    user_id: str
+    role: Role
+    expires_at: float
+    name: str | None = None
+    email: str | None = None
+
+
+class TokenVerifier:
+    """Checks tokens and remembers those that it found good until they expire."""
+
+    def __init__(
+        self, *, secret: str = "", jwks_url: str = "", audience: str = "", role_claim: str = "role"
+    ) -> None:
+        self._secret = secret
+        self._keys = jwt.PyJWKClient(jwks_url, cache_keys=True) if jwks_url else None
+        self._algorithms = ["RS256", "ES256"] if jwks_url else ["HS256"]
+        self._audience = audience or None
+        self._role_path = role_claim.split(".")
+        self._good: OrderedDict[str, Identity] = OrderedDict()
+
+    async def verify(self, token: str) -> Identity:
+        """Raises `Refused` (unauthorized, token_expired), `Unavailable` where the key set cannot be had."""
+        known = self._good.get(token)
+        if known is not None:
+            if known.expires_at > time.time():
+                return known
+            del self._good[token]
+        try:
+            identity = self._identity(self._claims(token, await self._key(token)))
+        except jwt.ExpiredSignatureError:
+            raise Refused("token_expired", "The token has expired.") from None
+        except jwt.PyJWKClientConnectionError:
+            raise Unavailable("unavailable", "The signing keys cannot be fetched now.") from None
+        except (jwt.PyJWTError, ValueError, TypeError):
+            raise Refused("unauthorized", "The token is not valid.") from None
+        self._good[token] = identity
+        if len(self._good) > _REMEMBERED:
+            self._good.popitem(last=False)
+        return identity
+
+    async def _key(self, token: str) -> Any:
+        if self._keys is None:
+            return self._secret
+        return (await asyncio.to_thread(self._keys.get_signing_key_from_jwt, token)).key
+
+    def _claims(self, token: str, key: Any) -> dict[str, Any]:
+        options: Any = {"require": ["exp", "sub"], "verify_aud": self._audience is not None}
+        claims: dict[str, Any] = jwt.decode(
+            token, key, algorithms=self._algorithms, audience=self._audience, options=options
+        )
+        return claims
+
+    def _identity(self, claims: Mapping[str, Any]) -> Identity:
+        user_id = canonical(str(claims["sub"]))
+        if user_id is None:
+            raise ValueError("sub is not a UUID")
+        role: Any = claims
+        for part in self._role_path:
+            role = role.get(part) if isinstance(role, Mapping) else None
+        name, email = claims.get("name"), claims.get("email")
+        return Identity(
+            user_id=user_id,
+            role=Role(role),
+            expires_at=float(claims["exp"]),
+            name=_clean(name),
+            email=_clean(email),
+        )
+
+
+def bearer(header: str | None) -> str | None:
+    """The token of an Authorization header."""
+    scheme, _, token = (header or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def issue(
+    secret: str, *, role: str, user_id: str, ttl: float, name: str | None = None, role_claim: str = "role"
+) -> str:
+    """A token signed with the shared secret."""
+    claims: dict[str, Any] = {"sub": user_id, "iat": int(time.time()), "exp": int(time.time() + ttl)}
+    place = claims
+    *path, last = role_claim.split(".")
+    for part in path:
+        place = place.setdefault(part, {})
+    place[last] = role
+    if name:
+        claims["name"] = name
+    return jwt.encode(claims, secret, algorithm="HS256")
+
+
+def _clean(text: object) -> str | None:
+    """Names end up in Postgres, which takes no NUL."""
+    return text.replace("\x00", "")[:200].strip() or None if isinstance(text, str) else None

@@ -1,0 +1,22 @@
+"""The bell that wakes a loop early."""
+
+import asyncio
+
+
+class Bell:
+    """`ring` wakes whoever waits; rings before the wait are not lost."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        self._event.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Until a ring, at most this long."""
+        if seconds > 0:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(seconds, self._event.set)
+            await self._event.wait()
+            timer.cancel()
+        self._event.clear()

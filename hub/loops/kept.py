@@ -1,0 +1,40 @@
+"""This node's own commits until Postgres has them: what Redis could lose in the meantime."""
+
+from collections import deque
+
+from hub.domain.records import JournalEntry
+from hub.wire.hints import Recorded
+
+
+class KeptTail:
+    def __init__(self, shards: int) -> None:
+        self._kept: list[deque[JournalEntry]] = [deque() for _ in range(shards)]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._kept))
+
+    def keep(self, entry: JournalEntry) -> None:
+        if entry.id:
+            self._kept[entry.shard].append(entry)
+
+    def recorded(self, hint: Recorded) -> None:
+        """The record has everything of the shard up to the cursor."""
+        kept, cursor = self._kept[hint.shard], order(hint.cursor)
+        while kept and order(kept[0].id) <= cursor:
+            kept.popleft()
+
+    def after(self, cursors: dict[int, str]) -> dict[int, list[JournalEntry]]:
+        """What is kept behind each shard's cursor, oldest first."""
+        return {
+            shard: sorted(
+                (e for e in self._kept[shard] if not cursor or order(e.id) > order(cursor)),
+                key=lambda e: order(e.id),
+            )
+            for shard, cursor in cursors.items()
+        }
+
+
+def order(entry_id: str) -> tuple[int, int]:
+    """Stream ids compare by time, then by number."""
+    time, _, number = entry_id.partition("-")
+    return int(time), int(number or 0)

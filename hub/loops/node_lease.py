@@ -1,0 +1,103 @@
+"""The node's lease: one heartbeat for all its connections, and a look at who has stopped beating.
+
+Liveness is a lease a node, not a write a connection, so idle sockets cost nothing. A node judges others only
+after it has itself renewed without a gap for a whole lease: otherwise an outage of the store would put
+everyone offline. One that finds its own lease gone announces all its connections again.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from hub.dispatch import Dispatcher
+from hub.domain.errors import Unavailable
+from hub.domain.records import Lease
+from hub.loops.ranks import Ranks
+from hub.ports import Clock
+
+logger = logging.getLogger("hub.loops.lease")
+
+_BEATS_A_LEASE = 3
+_AT_ONCE = 64
+
+
+class NodeLease:
+    def __init__(
+        self,
+        *,
+        node: str,
+        facts: dict[str, str],
+        dispatcher: Dispatcher,
+        ranks: Ranks,
+        clock: Clock,
+        lease_ms: int,
+        grace_ms: int,
+        announce_all: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._node = node
+        self._facts = facts
+        self._dispatcher = dispatcher
+        self._presence = dispatcher.presence
+        self._ranks = ranks
+        self._clock = clock
+        self._lease_ms = lease_ms
+        self._grace_ms = grace_ms
+        self._announce_all = announce_all
+        self._unbroken_since: int | None = None
+        self._renewed_at = 0
+        self.nodes: dict[str, int] = {}
+
+    async def run(self) -> None:
+        beat = self._lease_ms / 1000 / _BEATS_A_LEASE
+        while True:
+            try:
+                await self.step()
+            except Unavailable as error:
+                logger.warning("lease_not_renewed", extra={"detail": error.detail})
+            except Exception:
+                logger.exception("lease_failed")
+            await asyncio.sleep(beat * random.uniform(0.9, 1.0))
+
+    async def step(self) -> None:
+        """Renew; where that has gone well for a whole lease, bury nodes whose leases have run out."""
+        lease = await self._presence.renew_lease(self._node, self._lease_ms)
+        self._clock.learn(lease.now)
+        gap = lease.now - self._renewed_at > self._lease_ms
+        first = self._renewed_at == 0
+        self._renewed_at = lease.now
+        if gap or not lease.held or self._unbroken_since is None:
+            self._unbroken_since = lease.now
+        living = {node: expiry for node, expiry in lease.nodes.items() if expiry > lease.now}
+        self.nodes = living
+        self._ranks.update(living)
+        if first or not lease.held:
+            await self._presence.describe_node(self._node, self._facts)
+        if not first and not lease.held:
+            logger.warning("lease_lost", extra={"node": self._node})
+            await self._announce_all()
+        if lease.now - self._unbroken_since >= self._lease_ms:
+            await self._bury(lease)
+
+    async def _bury(self, lease: Lease) -> None:
+        for node, expiry in lease.nodes.items():
+            if expiry <= lease.now and node != self._node:
+                await self.bury(node)
+
+    async def bury(self, node: str) -> None:
+        """Take a dead node's connections away; the node itself last, so that whoever dies over it is followed
+        by another."""
+        connections = await self._presence.connections_of(node)
+        logger.warning("node_buried", extra={"node": node, "connections": len(connections)})
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(connection: str, user_id: str) -> None:
+            async with gate:
+                _, mechanic = await self._presence.disconnect(
+                    user_id, connection, node, grace_ms=self._grace_ms
+                )
+                if mechanic:
+                    await self._dispatcher.mechanic_moved(user_id, lost=connection)
+
+        await asyncio.gather(*(one(connection, user_id) for connection, user_id in connections.items()))
+        await self._presence.forget_node(node)

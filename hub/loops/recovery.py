@@ -1,0 +1,124 @@
+"""Recovery: when Redis has lost data, the record and the nodes' memories restore it before anyone is served.
+
+Each shard's epoch is a random value in Redis. One that is absent or not the one this node knew means loss:
+every node writes what it still remembers to Postgres; one of them, under a lock there, restores what is open
+and sets the new epochs last.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from msgspec.structs import replace
+
+from hub.dispatch import Gate
+from hub.domain.errors import Unavailable
+from hub.domain.ids import new_id
+from hub.domain.records import JournalEntry
+from hub.loops.kept import KeptTail
+from hub.ports import RecordWriter, SessionStore
+
+logger = logging.getLogger("hub.loops.recovery")
+
+VERSION_GAP = 1_000
+"""Nothing that was decided before the loss may commit after it, so restored versions leave it far behind."""
+
+_LOOK_S = 1.0
+_AGAIN_S = 0.1
+_MEMORIES_S = 0.3
+_LOCK = "hub:recovery"
+
+
+class Recovery:
+    def __init__(
+        self,
+        *,
+        gate: Gate,
+        sessions: SessionStore,
+        record: RecordWriter,
+        kept: KeptTail,
+        announce_all: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._gate = gate
+        self._sessions = sessions
+        self._record = record
+        self._kept = kept
+        self._announce_all = announce_all
+        self._known: list[str] | None = None
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.step()
+                await _first(self._gate.suspected, _LOOK_S)
+            except Unavailable as error:
+                logger.warning("recovery_waits", extra={"detail": error.detail})
+                await asyncio.sleep(_AGAIN_S)
+            except Exception:
+                logger.exception("recovery_failed")
+                await asyncio.sleep(1)
+
+    async def step(self) -> None:
+        """Compare the epochs with those known; recover where they differ, and open the gate."""
+        epochs = await self._sessions.epochs()
+        present = [epoch for epoch in epochs if epoch]
+        if present == epochs and self._known in (None, present):
+            self._known = present
+            self._gate.open()
+            return
+        self._gate.shut()
+        logger.warning("recovering", extra={"absent": len(epochs) - len(present)})
+        await self._write_memories()
+        while not all(epochs := await self._sessions.epochs()):
+            async with self._record.lock(_LOCK) as held:
+                if held:
+                    await self._restore()
+            if not held:
+                await asyncio.sleep(_AGAIN_S)
+        had_known = self._known is not None
+        self._known = [epoch for epoch in epochs if epoch]
+        self._gate.open()
+        logger.warning("recovered")
+        if had_known:
+            await self._announce_all()
+
+    async def _restore(self) -> None:
+        absent = [shard for shard, epoch in enumerate(await self._sessions.epochs()) if not epoch]
+        if not absent:
+            return
+        if self._known is not None:
+            await asyncio.sleep(_MEMORIES_S)
+        restored = 0
+        for session in await self._record.active_sessions():
+            if self._sessions.shard(session.id) in absent:
+                later = replace(session, version=session.version + VERSION_GAP)
+                restored += await self._sessions.restore(later)
+        for shard in absent:
+            await self._sessions.set_epoch(shard, new_id())
+        logger.warning("restored", extra={"sessions": restored, "shards": len(absent)})
+
+    async def _write_memories(self) -> None:
+        if self._known is None:
+            return
+        known = dict(enumerate(self._known))
+
+        async def read(cursors: dict[int, str]) -> dict[int, list[JournalEntry]]:
+            return self._kept.after(cursors)
+
+        async def bury(entry: JournalEntry, error: str) -> None:
+            logger.error("memory_refused", extra={"shard": entry.shard, "entry": entry.id, "error": error})
+
+        waiting = frozenset(known)
+        while waiting:
+            drained = await self._record.drain({shard: known[shard] for shard in waiting}, read, bury)
+            waiting = drained.skipped | drained.more
+            if drained.skipped:
+                await asyncio.sleep(_AGAIN_S)
+
+
+async def _first(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

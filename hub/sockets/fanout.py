@@ -1,0 +1,120 @@
+"""From hints on the bus to frames on this node's sockets."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from hub.dispatch import Dispatcher
+from hub.domain import commands as cmd
+from hub.domain.errors import Unavailable
+from hub.domain.ids import event_id, session_of
+from hub.domain.model import PresenceState, Session
+from hub.ports import Clock
+from hub.sockets.closing import Close
+from hub.sockets.frames import Outgoing
+from hub.sockets.registry import Registry
+from hub.wire.announce import Announcer
+from hub.wire.hints import Audience, Delivery, Hint, PresenceChange
+from hub.wire.server import EventMessage, PresenceUpdate
+from hub.wire.views import presence_view, rfc3339
+
+
+class Fanout:
+    """`spawn` starts work that nobody waits for; `sent` counts frames by event for the metrics."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        announcer: Announcer,
+        clock: Clock,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        sent: Callable[[int], None] = lambda frames: None,
+    ) -> None:
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._announcer = announcer
+        self._clock = clock
+        self._spawn = spawn
+        self._sent = sent
+
+    def apply(self, hint: Hint) -> None:
+        for delivery in hint.deliver:
+            self.deliver(delivery)
+        if hint.presence is not None:
+            self._presence(hint.presence)
+        if hint.yielded is not None and (member := self._registry.get(hint.yielded)):
+            member.close(Close.YIELDED, "A newer connection took this one's place.")
+
+    def deliver(self, delivery: Delivery) -> None:
+        message = Outgoing(delivery.frame)
+        registry = self._registry
+        match delivery.audience:
+            case Audience.CONNECTION:
+                self._offer(delivery, message)
+            case Audience.USER:
+                self._sent(registry.tell(delivery.to, message))
+            case Audience.ONLINE:
+                self._sent(registry.broadcast(message, delivery.assignment_id, delivery.exclude))
+            case Audience.TOLD:
+                registry.tell_told(delivery.assignment_id, message)
+                if delivery.over:
+                    registry.forget_told(delivery.assignment_id)
+
+    def show_open(self, session: Session, declined: frozenset[str]) -> None:
+        """Tell those of this node's listeners who have not heard of an open request."""
+        told = {u for u in self._registry.online() if self._registry.was_told(session.assignment_id, u)}
+        self.deliver(self._announcer.new_assignment(session, declined | told))
+
+    def show_offer(self, session: Session) -> None:
+        """Write a priority request again if its connection is here."""
+        if session.target_connection and self._registry.get(session.target_connection):
+            self.deliver(self._announcer.priority_request(session, self._clock.now()))
+
+    def show_state(self, session: Session) -> None:
+        """Tell the customer, and whoever has the session, how it stands."""
+        for delivery in self._announcer.session_updated(session):
+            self.deliver(delivery)
+
+    def show_end(self, session: Session) -> None:
+        """Tell those who were told of a request that it is no longer to be had."""
+        for delivery in self._announcer.ended(session):
+            self.deliver(delivery)
+
+    def _offer(self, delivery: Delivery, message: Outgoing) -> None:
+        member = self._registry.get(delivery.to)
+        if member is None or not member.send(message):
+            return
+        self._sent(1)
+        self._registry.note_told(delivery.assignment_id, member.user_id)
+        command = cmd.Notified(member.id, self._clock.now())
+        self._spawn(self._report(session_of(delivery.assignment_id), command))
+
+    async def _report(self, session_id: str, command: cmd.Notified) -> None:
+        try:
+            await self._dispatcher.execute(session_id, command)
+        except Unavailable:
+            # Not knowing that it was shown, the hub opens the request to everyone: safe, only less exclusive.
+            return
+
+    def _presence(self, change: PresenceChange) -> None:
+        self._registry.set_status(change.mechanic_id, change.status)
+        watchers = self._registry.watchers(change.mechanic_id)
+        if not watchers:
+            return
+        view = presence_view(PresenceState(status=change.status, last_seen=change.last_seen))
+        now = self._clock.now()
+        message = Outgoing(
+            EventMessage(
+                event="presence_update",
+                event_id=event_id(change.mechanic_id, change.last_seen or 0, change.status),
+                at=rfc3339(now),
+                payload=PresenceUpdate(
+                    mechanic_id=change.mechanic_id,
+                    is_online=view.is_online,
+                    status=view.status,
+                    last_seen=view.last_seen,
+                ),
+            )
+        )
+        self._sent(sum(member.send(message) for member in watchers))

@@ -1,0 +1,176 @@
+"""uvicorn's sans-I/O WebSocket protocol with what a hub needs besides: frames that were encoded once, a
+bounded outbox, closing from synchronous code, word of a loss in the very moment, and no token in any log."""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn._types import ASGISendEvent
+from uvicorn.config import Config
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import Frame
+from websockets.http11 import Request
+
+from hub.sockets.closing import Close
+
+EXTENSION = "hub.socket"
+"""Name of the ASGI extension under which an endpoint finds its `HubProtocol`."""
+
+_LINGER_S = 2.0
+
+
+class UpgradeGate:
+    """Shared by all sockets of a server: while `refusing`, upgrades get a 503."""
+
+    refusing = False
+
+
+def protocol_class(*, max_message: int, max_outbox: int, gate: UpgradeGate) -> type[WebSocketsSansIOProtocol]:
+    """The class to give to uvicorn's `ws` option."""
+
+    class Bound(HubProtocol):
+        MAX_MESSAGE = max_message
+        MAX_OUTBOX = max_outbox
+        GATE = gate
+
+    return Bound
+
+
+class HubProtocol(WebSocketsSansIOProtocol):
+    MAX_MESSAGE = 16_384
+    MAX_OUTBOX = 1_048_576
+    GATE = UpgradeGate()
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        # uvicorn logs the query string of every handshake on its error logger, access log or not; websockets
+        # logs headers on the same one when debugging.
+        quiet = logging.getLogger("hub.sockets.protocol")
+        self.logger = quiet
+        self.conn.logger = quiet
+        self.conn.debug = False
+        self.conn.max_message_size = None
+        self.conn.max_fragment_size = self.MAX_MESSAGE
+        self.on_lost: Callable[[], None] | None = None
+        self._fd: int | None = None
+        self._fragments = 0
+
+    # What the hub calls
+
+    def write_frame(self, data: bytes) -> bool:
+        """Put a whole frame on its way; False where the socket is closing. A consumer who does not keep up is
+        closed: nothing is ever dropped from the middle.
+
+        While the transport holds nothing back, the bytes go straight to the descriptor, which spares the
+        transport's bookkeeping. The descriptor is ours until `connection_lost`, which clears it.
+        """
+        transport = self.transport
+        if self.close_sent or self.disconnected or transport.is_closing():
+            return False
+        held_back = transport.get_write_buffer_size()
+        if held_back == 0 and self._fd is not None:
+            try:
+                written = os.write(self._fd, data)
+            except BlockingIOError:
+                written = 0
+            except OSError:
+                transport.abort()
+                return False
+            if written < len(data):
+                transport.write(data[written:])
+            return True
+        if held_back + len(data) > self.MAX_OUTBOX:
+            self.close_with(Close.SLOW_CONSUMER, "The outbox is full.")
+            return False
+        transport.write(data)
+        return True
+
+    def close_with(self, code: int, reason: str = "") -> None:
+        """Start the closing handshake; the transport goes at the latest after a short while."""
+        if self.close_sent or self.disconnected or not self.handshake_complete:
+            return
+        self._lose()
+        self.close_sent = True
+        self.stop_keepalive()
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        if self.transport.is_closing():
+            return
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(_LINGER_S, self.transport.abort)
+
+    # What uvicorn calls
+
+    def handle_connect(self, event: Request) -> None:
+        if self.GATE.refusing:
+            self.handshake_complete = True
+            self.close_sent = True
+            response = self.conn.reject(503, "The node is restarting.\n")
+            response.headers["Retry-After"] = "1"
+            self.conn.send_response(response)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+            return
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            extensions: dict[str, Any] = self.scope["extensions"]
+            extensions[EXTENSION] = self
+
+    def handle_text(self, event: Frame) -> None:
+        self._fragments = len(event.data)
+        super().handle_text(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        self._fragments = len(event.data)
+        super().handle_bytes(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        self._fragments += len(event.data)
+        if self._fragments > self.MAX_MESSAGE:
+            self.frames = []
+            self.close_with(Close.TOO_LARGE, "The message is too large.")
+            return
+        super().handle_cont(event)
+
+    async def send(self, message: ASGISendEvent) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.accept" and self.handshake_complete:
+            if self.transport.get_extra_info("sslcontext") is None:
+                self._fd = self.transport.get_extra_info("socket").fileno()
+            # Nothing needs the handshake any more, and it is half of what an idle socket would hold.
+            del self.request, self.response
+            self.scope = {"type": "websocket"}  # type: ignore[typeddict-item]  # emptied
+
+    def handle_close(self, event: Frame) -> None:
+        self._lose()
+        super().handle_close(event)
+
+    def keepalive_timeout(self) -> None:
+        self._lose()
+        super().keepalive_timeout()
+        self.close_timer = self.loop.call_later(_LINGER_S, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # The descriptor may belong to someone else in the next step of the loop.
+        self._lose()
+        with contextlib.suppress(KeyError):  # uvicorn removes itself from its set without looking
+            super().connection_lost(exc)
+
+    def _lose(self) -> None:
+        self._fd = None
+        if self.on_lost is not None:
+            told, self.on_lost = self.on_lost, None
+            told()

@@ -1,0 +1,146 @@
+"""Who is connected to this node, and which of them hears what."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from hub.domain.model import Role, Status
+from hub.sockets.frames import Outgoing
+
+
+class Member(Protocol):
+    """A connection as the registry sees it."""
+
+    id: str
+    watched: set[str]
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def role(self) -> Role: ...
+    def send(self, message: Outgoing) -> bool: ...
+    def close(self, code: int, reason: str) -> None: ...
+
+
+class Registry:
+    """`told` remembers per open assignment which of this node's mechanics were told of it, so that they and
+    nobody else hear how it ended."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, Member] = {}
+        self._users: dict[str, list[Member]] = {}
+        self._watchers: dict[str, set[Member]] = {}
+        self._status: dict[str, Status] = {}
+        self._approved: set[str] = set()
+        self._listeners: dict[str, list[Member]] = {}
+        self._told: dict[str, set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def add(self, member: Member) -> None:
+        self._members[member.id] = member
+        self._users.setdefault(member.user_id, []).append(member)
+
+    def remove(self, member: Member) -> bool:
+        """False where it had gone before."""
+        if self._members.pop(member.id, None) is None:
+            return False
+        left = self._users[member.user_id]
+        left.remove(member)
+        if not left:
+            del self._users[member.user_id]
+            self._status.pop(member.user_id, None)
+            self._approved.discard(member.user_id)
+            self._listeners.pop(member.user_id, None)
+        self.unwatch(member, list(member.watched))
+        return True
+
+    def get(self, connection: str) -> Member | None:
+        return self._members.get(connection)
+
+    def of_user(self, user_id: str) -> list[Member]:
+        return self._users.get(user_id, [])
+
+    def members(self) -> list[Member]:
+        return list(self._members.values())
+
+    def mechanics(self) -> list[str]:
+        return [user for user, members in self._users.items() if members[0].role is Role.MECHANIC]
+
+    def customers(self) -> list[str]:
+        return [user for user, members in self._users.items() if members[0].role is Role.CUSTOMER]
+
+    def set_status(self, mechanic_id: str, status: Status) -> None:
+        if mechanic_id in self._users:
+            self._status[mechanic_id] = status
+            self._listen(mechanic_id)
+
+    def set_approved(self, mechanic_id: str, approved: bool) -> None:
+        if mechanic_id in self._users:
+            (self._approved.add if approved else self._approved.discard)(mechanic_id)
+            self._listen(mechanic_id)
+
+    def status(self, mechanic_id: str) -> Status:
+        return self._status.get(mechanic_id, Status.OFFLINE)
+
+    def online(self) -> list[str]:
+        """Approved mechanics of this node who are online: those who hear broadcasts."""
+        return list(self._listeners)
+
+    def broadcast(self, message: Outgoing, assignment_id: str, exclude: Iterable[str]) -> int:
+        """To every listener but those excluded; how many sockets took it."""
+        left_out = set(exclude)
+        told = self._told.setdefault(assignment_id, set())
+        reached = 0
+        for user_id, members in self._listeners.items():
+            if user_id in left_out:
+                continue
+            told.add(user_id)
+            for member in members:
+                reached += member.send(message)
+        return reached
+
+    def tell(self, user_id: str, message: Outgoing) -> int:
+        return sum(member.send(message) for member in self.of_user(user_id))
+
+    def note_told(self, assignment_id: str, user_id: str) -> None:
+        self._told.setdefault(assignment_id, set()).add(user_id)
+
+    def was_told(self, assignment_id: str, user_id: str) -> bool:
+        return user_id in self._told.get(assignment_id, ())
+
+    def told_assignments(self) -> list[str]:
+        return list(self._told)
+
+    def tell_told(self, assignment_id: str, message: Outgoing) -> None:
+        for user_id in self._told.get(assignment_id, ()):
+            self.tell(user_id, message)
+
+    def forget_told(self, assignment_id: str) -> None:
+        self._told.pop(assignment_id, None)
+
+    def watch(self, member: Member, mechanic_ids: Iterable[str]) -> None:
+        for mechanic_id in mechanic_ids:
+            member.watched.add(mechanic_id)
+            self._watchers.setdefault(mechanic_id, set()).add(member)
+
+    def unwatch(self, member: Member, mechanic_ids: Iterable[str]) -> None:
+        for mechanic_id in mechanic_ids:
+            member.watched.discard(mechanic_id)
+            watching = self._watchers.get(mechanic_id)
+            if watching is not None:
+                watching.discard(member)
+                if not watching:
+                    del self._watchers[mechanic_id]
+
+    def watchers(self, mechanic_id: str) -> Iterable[Member]:
+        return tuple(self._watchers.get(mechanic_id, ()))
+
+    def watched(self) -> list[str]:
+        return list(self._watchers)
+
+    def _listen(self, mechanic_id: str) -> None:
+        if mechanic_id in self._approved and self._status.get(mechanic_id) is Status.ONLINE:
+            self._listeners[mechanic_id] = self._users[mechanic_id]
+        else:
+            self._listeners.pop(mechanic_id, None)

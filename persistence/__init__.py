@@ -1,0 +1,1 @@
+"""Adapters to the stores: Redis, Postgres, and embedded copies of both for development."""

@@ -1,0 +1,1 @@
+"""Postgres keeps the record: schema migrations, pool, named queries and repositories."""

@@ -1,0 +1,9 @@
+drop table if exists stripe_events;
+drop table if exists credit_ledger;
+drop table if exists plans;
+drop table if exists hub_settings;
+drop table if exists feature_flags;
+drop table if exists customer_favorites;
+drop table if exists customers;
+drop table if exists mechanics;
+drop function if exists hub_touch_updated_at();

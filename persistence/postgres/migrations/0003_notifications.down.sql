@@ -1,0 +1,12 @@
+drop trigger if exists mechanics_notify_truncate on mechanics;
+drop trigger if exists mechanics_notify_update on mechanics;
+drop trigger if exists mechanics_notify on mechanics;
+drop trigger if exists customer_favorites_notify_truncate on customer_favorites;
+drop trigger if exists customer_favorites_notify on customer_favorites;
+drop trigger if exists plans_notify_truncate on plans;
+drop trigger if exists plans_notify on plans;
+drop trigger if exists hub_settings_notify_truncate on hub_settings;
+drop trigger if exists hub_settings_notify on hub_settings;
+drop trigger if exists feature_flags_notify_truncate on feature_flags;
+drop trigger if exists feature_flags_notify on feature_flags;
+drop function if exists hub_notify_change();
