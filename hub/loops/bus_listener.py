@@ -1,121 +1,61 @@
-"""The bus listener: hands hints to those whom they concern, and after an interruption makes up for the ones
-that were missed by reading the state that they were about."""
+"""The bus listener: hands on what is said on the bus, and after an interruption has the gap made up for."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-import msgspec
-
-from hub.dispatch import Dispatcher
 from hub.domain.errors import Unavailable
-from hub.domain.ids import session_of
 from hub.ports import Bus
-from hub.sockets.fanout import Fanout
-from hub.sockets.registry import Registry
-from hub.wire import hints
-from hub.wire.hints import Hint, PresenceChange, Recorded
 
 logger = logging.getLogger("hub.loops.bus")
 
-_OPEN_AT_ONCE = 1_000
 _AGAIN_S = 0.2
 
 
 class BusListener:
-    """`on_due` and `on_recorded` pass hints on to the sweeper and to the keeper of unrecorded commits."""
+    """`heard` takes each message; `resync` reads the state that missed messages were about."""
 
     def __init__(
-        self,
-        *,
-        node: str,
-        bus: Bus,
-        fanout: Fanout,
-        registry: Registry,
-        dispatcher: Dispatcher,
-        on_due: Callable[[int], None],
-        on_recorded: Callable[[Recorded], None],
+        self, *, bus: Bus, heard: Callable[[str], None], resync: Callable[[], Awaitable[None]]
     ) -> None:
-        self._node = node
         self._bus = bus
-        self._fanout = fanout
-        self._registry = registry
-        self._dispatcher = dispatcher
-        self._on_due = on_due
-        self._on_recorded = on_recorded
-        self._resync: asyncio.Task[None] | None = None
+        self._heard = heard
+        self._resync = resync
+        self._making_up: asyncio.Task[None] | None = None
         self.listening = asyncio.Event()
 
     async def run(self) -> None:
         try:
             while True:
-                try:
-                    await self._bus.listen(self.heard, on_subscribed=self._subscribed)
-                except Unavailable as error:
-                    logger.warning("bus_lost", extra={"detail": error.detail})
-                self.listening.clear()
+                await self.step()
                 await asyncio.sleep(_AGAIN_S)
         finally:
-            if self._resync is not None:
-                self._resync.cancel()
-                await asyncio.gather(self._resync, return_exceptions=True)
+            if self._making_up is not None:
+                self._making_up.cancel()
+                await asyncio.gather(self._making_up, return_exceptions=True)
 
-    def heard(self, message: str) -> None:
-        """One message of the bus; whatever it holds, the next one is heard too."""
+    async def step(self) -> None:
+        """Listen until the connection is lost."""
         try:
-            hint = hints.decode(message, self._node)
-            if hint is not None:
-                self._pass_on(hint)
-        except msgspec.MsgspecError:
-            logger.error("hint_unreadable", extra={"size": len(message)})
-        except Exception:
-            logger.exception("hint_failed")
-
-    async def resync(self) -> None:
-        """Show every local socket what it may have missed, from state."""
-        sessions = self._dispatcher.sessions
-        for shard in range(sessions.shards):
-            for session in await sessions.offered_now(shard):
-                if session.target_node == self._node:
-                    self._fanout.show_offer(session)
-        open_now = await sessions.open(_OPEN_AT_ONCE)
-        for session in open_now:
-            self._fanout.show_open(session, (await sessions.load(session.id)).declined)
-        still_open = {session.assignment_id for session in open_now}
-        closed = [session_of(a) for a in self._registry.told_assignments() if a not in still_open]
-        for ended in await sessions.get(closed):
-            if ended is not None:
-                self._fanout.show_end(ended)
-        for customer_id in self._registry.customers():
-            if (mine := await sessions.active_of(customer_id)) is not None:
-                self._fanout.show_state(mine)
-        await self._resync_presence()
-
-    async def _resync_presence(self) -> None:
-        concerned = list({*self._registry.mechanics(), *self._registry.watched()})
-        for mechanic_id, state in (await self._dispatcher.presence.states(concerned)).items():
-            change = PresenceChange(mechanic_id=mechanic_id, status=state.status, last_seen=state.last_seen)
-            self._fanout.apply(Hint(presence=change))
+            await self._bus.listen(self._heard, on_subscribed=self._subscribed)
+        except Unavailable as error:
+            logger.warning("bus_lost", extra={"detail": error.detail})
+        finally:
+            self.listening.clear()
 
     def _subscribed(self) -> None:
         self.listening.set()
-        if self._resync is None or self._resync.done():
-            self._resync = asyncio.create_task(self._make_up())
+        if self._making_up is not None:
+            self._making_up.cancel()
+        self._making_up = asyncio.create_task(self._make_up())
 
     async def _make_up(self) -> None:
         while True:
             try:
-                await self.resync()
+                await self._resync()
                 return
             except Unavailable:
                 await asyncio.sleep(_AGAIN_S)
             except Exception:
                 logger.exception("resync_failed")
                 return
-
-    def _pass_on(self, hint: Hint) -> None:
-        self._fanout.apply(hint)
-        if hint.due is not None:
-            self._on_due(hint.due)
-        if hint.recorded is not None:
-            self._on_recorded(hint.recorded)

@@ -3,7 +3,6 @@
 from collections import deque
 
 from hub.domain.records import JournalEntry
-from hub.wire.hints import Recorded
 
 
 class KeptTail:
@@ -17,10 +16,10 @@ class KeptTail:
         if entry.id:
             self._kept[entry.shard].append(entry)
 
-    def recorded(self, hint: Recorded) -> None:
+    def recorded(self, shard: int, cursor: str) -> None:
         """The record has everything of the shard up to the cursor."""
-        kept, cursor = self._kept[hint.shard], order(hint.cursor)
-        while kept and order(kept[0].id) <= cursor:
+        kept, end = self._kept[shard], order(cursor)
+        while kept and order(kept[0].id) <= end:
             kept.popleft()
 
     def after(self, cursors: dict[int, str]) -> dict[int, list[JournalEntry]]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from typing import Any
 
 from msgspec import UNSET, Struct
@@ -145,6 +146,39 @@ class SocketEndpoint:
         for yielded, node in arrival.yielded:
             await self._bus.publish(shard, hints.encode(Hint(yielded=yielded), node))
 
+    async def announce_all(self) -> None:
+        """Enter all connections again, jittered: the store has forgotten them."""
+        members = [member for member in self.registry.members() if isinstance(member, Connection)]
+        for member in members:
+            member.touched = 0.0
+            self.spawn(self._announce_again(member, random.uniform(0, min(2.0, len(members) / 1000))))
+
+    async def _announce_again(self, connection: Connection, delay: float) -> None:
+        await asyncio.sleep(delay)
+        mechanic = connection.role is Role.MECHANIC
+        status = self.registry.chosen(connection.user_id) if mechanic else None
+
+        async def work() -> None:
+            if not connection.lost:
+                await self.announce(connection, status)
+                if mechanic:
+                    await self._dispatcher.mechanic_moved(connection.user_id)
+
+        await self._insist(work)
+
+    def mechanics_changed(self, mechanic_ids: Iterable[str]) -> None:
+        """The marketplace approved, suspended or renamed them."""
+        for mechanic_id in mechanic_ids:
+            if self.registry.of_user(mechanic_id):
+                self.spawn(self._look_up(mechanic_id))
+
+    async def _look_up(self, mechanic_id: str) -> None:
+        mechanic = await self._directory.mechanic(mechanic_id)
+        self.registry.set_approved(mechanic_id, mechanic is not None and mechanic.approved)
+        if mechanic is not None and mechanic.suspended:
+            for member in list(self.registry.of_user(mechanic_id)):
+                member.close(Close.FORBIDDEN, "This mechanic is suspended.")
+
     async def _admit(self, connection: Connection, hello: client.Hello) -> Identity | None:
         token = hello.token or connection.header_token
         connection.header_token = None
@@ -169,6 +203,8 @@ class SocketEndpoint:
         if connection.lost:
             return
         self.registry.add(connection)
+        if connection.role is Role.MECHANIC:
+            self.registry.choose(connection.user_id, status)
         connection.touched = asyncio.get_running_loop().time()
         await self.announce(connection, status)
         if connection.role is Role.MECHANIC:

@@ -1,5 +1,6 @@
 """Who is connected to this node, and which of them hears what."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -33,11 +34,15 @@ class Registry:
         self._approved: set[str] = set()
         self._listeners: dict[str, list[Member]] = {}
         self._told: dict[str, set[str]] = {}
+        self._chosen: dict[str, Status] = {}
+        self.vacant = asyncio.Event()
+        self.vacant.set()
 
     def __len__(self) -> int:
         return len(self._members)
 
     def add(self, member: Member) -> None:
+        self.vacant.clear()
         self._members[member.id] = member
         self._users.setdefault(member.user_id, []).append(member)
 
@@ -52,6 +57,9 @@ class Registry:
             self._status.pop(member.user_id, None)
             self._approved.discard(member.user_id)
             self._listeners.pop(member.user_id, None)
+            self._chosen.pop(member.user_id, None)
+        if not self._members:
+            self.vacant.set()
         self.unwatch(member, list(member.watched))
         return True
 
@@ -80,8 +88,12 @@ class Registry:
             (self._approved.add if approved else self._approved.discard)(mechanic_id)
             self._listen(mechanic_id)
 
-    def status(self, mechanic_id: str) -> Status:
-        return self._status.get(mechanic_id, Status.OFFLINE)
+    def choose(self, mechanic_id: str, status: Status) -> None:
+        """What the mechanic chose here, to be announced again where the store forgets it."""
+        self._chosen[mechanic_id] = status
+
+    def chosen(self, mechanic_id: str) -> Status:
+        return self._chosen.get(mechanic_id, Status.ONLINE)
 
     def online(self) -> list[str]:
         """Approved mechanics of this node who are online: those who hear broadcasts."""

@@ -24,6 +24,7 @@ async def heartbeat(hub: "SocketEndpoint", connection: "Connection", _: client.H
 async def status(hub: "SocketEndpoint", connection: "Connection", message: client.SetStatus) -> Fields:
     mechanic_id = _mechanic(connection)
     effective = await hub.desk.set_status(mechanic_id, message.status)
+    hub.registry.choose(mechanic_id, message.status)
     hub.registry.set_status(mechanic_id, effective)
     if message.status is not Status.ONLINE:
         return {"status": effective}

@@ -1,0 +1,1 @@
+"""HTTP routes by user: customers, mechanics, anyone with a token, operators."""

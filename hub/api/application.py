@@ -1,0 +1,37 @@
+"""The HTTP application: all routes, and refusals in one shape."""
+
+from collections.abc import Iterable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+
+from hub.api.web import on_http_error, on_hub_error, on_surprise
+from hub.domain.errors import HubError
+from hub.identity import TokenVerifier
+
+
+def http_application(
+    routes: Iterable[Route], *, verifier: TokenVerifier, origins: tuple[str, ...]
+) -> Starlette:
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"],
+        expose_headers=["ETag", "Retry-After"],
+    )
+    application = Starlette(
+        routes=list(routes),
+        middleware=[cors] if origins else [],
+        exception_handlers={
+            HubError: on_hub_error,
+            HTTPException: on_http_error,
+            Exception: on_surprise,
+        },
+    )
+    application.router.redirect_slashes = False
+    application.state.verifier = verifier
+    return application

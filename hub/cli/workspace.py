@@ -1,0 +1,87 @@
+"""What `hub dev` keeps in its data directory, and what other commands find there."""
+
+import json
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+import click
+from msgspec.structs import replace
+
+from hub.settings import Settings, SettingsError, read_settings
+
+
+class Workspace:
+    """The data directory: the stores' data, the signing secret and the addresses of the last run."""
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory).absolute()
+        self._secret = self.directory / "secret"
+        self._addresses = self.directory / "run.json"
+
+    def create(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def wipe(self) -> None:
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+
+    def secret(self) -> str:
+        """The signing secret of this workspace, made at first use and readable by its owner only."""
+        if not self._secret.exists():
+            descriptor = os.open(self._secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(48))
+        return self._secret.read_text()
+
+    def existing_secret(self) -> str:
+        return self._secret.read_text() if self._secret.exists() else ""
+
+    def write_addresses(self, addresses: dict[str, object]) -> None:
+        self._addresses.write_text(json.dumps(addresses))
+
+    def addresses(self) -> dict[str, object]:
+        if not self._addresses.exists():
+            return {}
+        found: dict[str, object] = json.loads(self._addresses.read_text())
+        return found
+
+    def forget_addresses(self) -> None:
+        self._addresses.unlink(missing_ok=True)
+
+
+def settings_or_usage_error() -> Settings:
+    try:
+        return read_settings()
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def settings_here(data_dir: str) -> Settings:
+    """The environment's settings; where stores or secret are not set, those of a `hub dev` running here."""
+    settings = settings_or_usage_error()
+    workspace = Workspace(data_dir)
+    addresses = workspace.addresses()
+    return replace(
+        settings,
+        redis_url=settings.redis_url or str(addresses.get("redis_url", "")),
+        postgres_url=settings.postgres_url or str(addresses.get("postgres_url", "")),
+        jwt_secret=settings.jwt_secret or ("" if settings.jwks_url else workspace.existing_secret()),
+    )
+
+
+def postgres_url_here(data_dir: str) -> str:
+    url = settings_here(data_dir).postgres_url
+    if not url:
+        raise click.UsageError("HUB_POSTGRES_URL is not set, and no `hub dev` is running here.")
+    return url
+
+
+data_dir_option = click.option(
+    "--data-dir",
+    default=".hub",
+    show_default=True,
+    envvar="HUB_DATA_DIR",
+    help="The data directory of a `hub dev` to use where the environment names no stores.",
+)

@@ -1,0 +1,84 @@
+"""What a node does with what it hears on the bus, and how it makes up for what it could not hear."""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from hub.dispatch import Dispatcher
+from hub.domain.ids import session_of
+from hub.sockets.fanout import Fanout
+from hub.sockets.registry import Registry
+from hub.wire import hints
+from hub.wire.hints import Hint, PresenceChange
+
+logger = logging.getLogger("hub.sockets.hearing")
+
+_OPEN_AT_ONCE = 1_000
+
+
+class Hearing:
+    """`on_due` and `on_recorded` (shard, cursor) pass hints on to the sweeper and the keeper of commits."""
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        fanout: Fanout,
+        registry: Registry,
+        dispatcher: Dispatcher,
+        on_due: Callable[[int], None],
+        on_recorded: Callable[[int, str], None],
+    ) -> None:
+        self._node = node
+        self._fanout = fanout
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._on_due = on_due
+        self._on_recorded = on_recorded
+
+    def heard(self, message: str) -> None:
+        """One message of the bus; whatever it holds, the next one is heard too."""
+        try:
+            hint = hints.decode(message, self._node)
+            if hint is not None:
+                self._pass_on(hint)
+        except msgspec.MsgspecError:
+            logger.error("hint_unreadable", extra={"size": len(message)})
+        except Exception:
+            logger.exception("hint_failed")
+
+    async def resync(self) -> None:
+        """Show every local socket what it may have missed, from state."""
+        if not len(self._registry):
+            return
+        sessions = self._dispatcher.sessions
+        for shard in range(sessions.shards):
+            for session in await sessions.offered_now(shard):
+                if session.target_node == self._node:
+                    self._fanout.show_offer(session)
+        open_now = await sessions.open(_OPEN_AT_ONCE)
+        for session in open_now:
+            self._fanout.show_open(session, (await sessions.load(session.id)).declined)
+        still_open = {session.assignment_id for session in open_now}
+        closed = [session_of(a) for a in self._registry.told_assignments() if a not in still_open]
+        for ended in await sessions.get(closed):
+            if ended is not None:
+                self._fanout.show_end(ended)
+        for customer_id in self._registry.customers():
+            if (mine := await sessions.active_of(customer_id)) is not None:
+                self._fanout.show_state(mine)
+        await self._resync_presence()
+
+    async def _resync_presence(self) -> None:
+        concerned = list({*self._registry.mechanics(), *self._registry.watched()})
+        for mechanic_id, state in (await self._dispatcher.presence.states(concerned)).items():
+            change = PresenceChange(mechanic_id=mechanic_id, status=state.status, last_seen=state.last_seen)
+            self._fanout.apply(Hint(presence=change))
+
+    def _pass_on(self, hint: Hint) -> None:
+        self._fanout.apply(hint)
+        if hint.due is not None:
+            self._on_due(hint.due)
+        if hint.recorded is not None:
+            self._on_recorded(hint.recorded.shard, hint.recorded.cursor)
