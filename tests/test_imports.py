@@ -21,6 +21,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "hub.dispatch": ("hub.domain", "hub.ports"),
     "hub.identity": ("hub.domain",),
     "hub.clock": (),
+    "hub.logs": (),
+    "hub.metrics": ("hub.domain",),
     "hub.desk": ("hub.dispatch",),
     "hub.booking": ("hub.dispatch",),
     "hub.sockets": ("hub.wire", "hub.desk", "hub.identity"),

@@ -109,6 +109,8 @@ def check_decision(
         assert after == before
     if before is not None:
         _check_time(before, command, now, made)
+    if before is not None and isinstance(command, cmd.Retarget):
+        _check_retarget(before, command, after)
 
 
 def check_answers(s: Session, now: int) -> None:
@@ -218,14 +220,7 @@ def _check_next_turn(after: Session, wave: int, now: int, candidates: Mapping[st
 
 
 def _check_target(before: Session, command: cmd.Command, after: Session) -> None:
-    if isinstance(command, cmd.Retarget):
-        assert command.candidate.mechanic_id == before.waves[before.wave].mechanic_id
-        assert before.target_connection is None or before.target_connection != after.target_connection
-        assert after.target_connection is None or after.target_connection != command.lost
-        assert after.target_connection is None or _freshest(
-            command.candidate, after.target_connection, command.lost
-        )
-    elif after.wave == before.wave and after.expires_at is not None:
+    if not isinstance(command, cmd.Retarget) and after.wave == before.wave and after.expires_at is not None:
         assert after.target_connection == before.target_connection
     if after.priority_notified_at != before.priority_notified_at:
         if isinstance(command, cmd.Notified):
@@ -235,6 +230,21 @@ def _check_target(before: Session, command: cmd.Command, after: Session) -> None
         else:
             assert isinstance(command, ENDS_A_TURN)
             assert after.priority_notified_at is None
+
+
+def _check_retarget(before: Session, command: cmd.Retarget, after: Session) -> None:
+    """An offer stays where it is while that is there, and is nowhere only while there is nothing."""
+    candidate = command.candidate
+    if before.expires_at is None or before.waves[before.wave].mechanic_id != candidate.mechanic_id:
+        assert after == before
+        return
+    left = {c.id for c in candidate.connections} - {command.lost}
+    if before.target_connection in left:
+        assert after == before
+    elif left and candidate.status is not Status.OFFLINE:
+        assert _freshest(candidate, after.target_connection, command.lost)
+    else:
+        assert after.target_connection is None
 
 
 def _freshest(candidate: Candidate, connection: str | None, lost: str | None = None) -> bool:
@@ -250,9 +260,8 @@ def _check_time(before: Session, command: cmd.Command, now: int, made: Decision)
         case cmd.NotifyDue():
             due = before.notify_by
         case cmd.OrphanDue():
-            due = (
-                before.orphan_at if before.status in {SessionStatus.PENDING, SessionStatus.WAITING} else None
-            )
+            unstarted = before.status in {SessionStatus.PENDING, SessionStatus.WAITING}
+            due = (now if command.forced else before.orphan_at) if unstarted else None
         case _:
             return
     assert made.changed == (due is not None and due <= now)

@@ -116,6 +116,8 @@ def outcome(before: Session | None, command: cmd.Command, now: int) -> str:
     except Refused as refused:
         return refused.code
     if made.changed:
+        assert made.session.version == (before.version + 1 if before else 1)
+        assert made.session.updated_at == now
         return stage_of(made.session)
     assert made.session == before
     return "history" if made.events else "same"
@@ -225,11 +227,14 @@ def test_after_the_last_turn_it_is_everyones(end: TurnEnd) -> None:
 def test_in_a_sequence_the_next_has_their_turn(name: str) -> None:
     end, people = TURN_ENDS[name], [online(m) for m in (ANA, BEN, CAT)]
     first = booked(*people, sequence=True)
+    if name != "not notified":
+        first = after(first, cmd.Notified(f"phone-of-{ANA}", NOW))
     made = decide(first, end.command, end.at, candidates=by_id(people), notify_timeout_ms=NOTIFY_MS)
     second = made.session
     assert (second.offered_to, second.wave, second.preferred_mechanic_id) == (BEN, 1, BEN)
     assert (second.expires_at, second.notify_by) == (end.at + 3 * MINUTE, end.at + NOTIFY_MS)
     assert (second.priority_window_minutes, second.fallback_reason) == (3, None)
+    assert (second.target_connection, second.priority_notified_at) == (f"phone-of-{BEN}", None)
     assert [e.type for e in made.events] == [end.first, EventType.OFFERED]
     with pytest.raises(Refused, match="priority_window"):
         decide(second, ACCEPT, end.at)
@@ -275,8 +280,9 @@ def test_a_sequence_in_which_nobody_is_left_goes_to_everyone() -> None:
 
 def test_the_whole_sequence() -> None:
     people = [online(m) for m in (ANA, BEN, CAT, DAN)]
-    session, now, turns = booked(*people, sequence=True), NOW, []
-    while session.expires_at is not None:
+    session, now = booked(*people, sequence=True), NOW
+    turns: list[tuple[str | None, int]] = []
+    while session.expires_at is not None and len(turns) < len(people):
         turns.append((session.offered_to, session.expires_at - now))
         now = session.expires_at
         session = after(session, cmd.OfferDue(), now=now, known=people)
@@ -295,6 +301,12 @@ def test_the_whole_sequence() -> None:
 def test_a_deadline_takes_effect_at_its_millisecond(command: cmd.Command, due: int) -> None:
     assert decide(OFFERED, command, due - 1) == Decision(session=OFFERED)
     assert decide(OFFERED, command, due).changed
+
+
+@pytest.mark.parametrize("state", [QUEUED, OFFERED, OPEN, ACCEPTED], ids=lambda s: stage_of(s).value)
+def test_a_person_may_expire_what_has_not_started_before_its_time(state: Session) -> None:
+    assert after(state, cmd.OrphanDue(forced=True)).status is SessionStatus.EXPIRED
+    assert after(LIVE, cmd.OrphanDue(forced=True)) == LIVE
 
 
 def test_unreachable_ends_neither_another_ones_turn_nor_one_that_is_waited_for() -> None:

@@ -37,6 +37,12 @@ def test_who_is_in_stays_in_as_it_rolls_out(user_id: str, percentage: int, more:
     assert (in_at[0], in_at[100]) == (False, True)
 
 
+def test_a_bucket_is_in_from_the_next_percentage_on() -> None:
+    percentage = bucket(ON.key, CUSTOMER)
+    assert not replace(ON, rollout_percentage=percentage).enabled_for("customer", CUSTOMER)
+    assert replace(ON, rollout_percentage=percentage + 1).enabled_for("customer", CUSTOMER)
+
+
 @pytest.mark.parametrize("percentage", [1, 20, 50, 99])
 def test_a_percentage_of_the_users_has_it(percentage: int) -> None:
     flag = replace(ON, rollout_percentage=percentage)

@@ -73,6 +73,15 @@ def test_new_ids_are_new() -> None:
         (ANA.replace("-", ""), None),
         (f"{{{ANA}}}", None),
         ("x" * 36, None),
+        (f" {ANA[:-1]}", None),
+        (f"{ANA[:-1]}\n", None),
+        (f"{ANA}\n", None),
+        (f"0x{ANA[2:]}", None),
+        (f"+{ANA[1:]}", None),
+        (ANA.replace("00000000", "000_0000"), None),
+        (ANA.replace("0", "\u0660"), None),
+        (f"----{ANA.replace('-', '')}", None),
+        (f"urn:{ANA.replace('-', '')}", None),
     ],
 )
 def test_canonical(text: str, expected: str | None) -> None:

@@ -124,14 +124,15 @@ class Hub(RuleBasedStateMachine):
         self.connections[mechanic_id].add(connection.id)
         self.moved(cmd.Retarget(self.people[mechanic_id]), word)
 
-    @rule(mechanic_id=st.sampled_from(MECHANICS), pick=PICK, word=WORD)
-    def disconnect(self, mechanic_id: str, pick: int, word: Fault | None) -> None:
+    @rule(mechanic_id=st.sampled_from(MECHANICS), pick=PICK, seen=st.booleans(), word=WORD)
+    def disconnect(self, mechanic_id: str, pick: int, seen: bool, word: Fault | None) -> None:
+        """Word of it may be faster than what is known of the mechanic (not `seen`)."""
         person = self.people[mechanic_id]
         if person.connections:
             lost = person.connections[pick % len(person.connections)]
             left = tuple(c for c in person.connections if c is not lost)
             self.people[mechanic_id] = replace(person, connections=left)
-            self.moved(cmd.Retarget(self.people[mechanic_id], lost.id), word)
+            self.moved(cmd.Retarget(self.people[mechanic_id] if seen else person, lost.id), word)
 
     @rule(mechanic_id=st.sampled_from(MECHANICS), status=STATUS, approved=APPROVED, word=WORD)
     def change(self, mechanic_id: str, status: Status, approved: bool, word: Fault | None) -> None:
@@ -285,11 +286,11 @@ class Hub(RuleBasedStateMachine):
     @precondition(lambda self: self.ids)
     @rule(
         recent=RECENT,
-        command=st.sampled_from([cmd.OfferDue(), cmd.NotifyDue(), cmd.OrphanDue()]),
+        command=st.sampled_from([cmd.OfferDue(), cmd.NotifyDue(), cmd.OrphanDue(), cmd.OrphanDue(True)]),
         fault=FAULT,
     )
     def deadline_of_another_clock(self, recent: int, command: cmd.Command, fault: Fault) -> None:
-        """A sweeper acts on what was due when it looked: too early, or something that is over."""
+        """What is not due yet, what is over, and what a person does not want to wait for."""
         session_id, _ = self.pick(recent, None)
         self.issue(session_id, command, fault)
 
@@ -358,12 +359,13 @@ class Hub(RuleBasedStateMachine):
 
     def decide(self, command: cmd.Command, snapshot: Snapshot) -> Decision:
         before = snapshot.session
-        if isinstance(command, cmd.Book):
-            concerned = {c.mechanic_id for c in command.wish.candidates if c is not None}
-        else:
-            concerned = {w.mechanic_id for w in before.waves[before.wave + 1 :]} if before else set()
-        candidates = {m: person for m, person in self.people.items() if m in concerned}
+        waves = before.waves[before.wave + 1 :] if before else ()
+        later = {w.mechanic_id: self.people[w.mechanic_id] for w in waves}
+        candidates = self.people if before is None else later
         decision = decide(before, command, snapshot.now, candidates=candidates, notify_timeout_ms=NOTIFY_MS)
+        assert decision == decide(
+            before, command, snapshot.now, candidates=self.people, notify_timeout_ms=NOTIFY_MS
+        ), "who had their turn matters"
         laws.check_decision(before, command, snapshot.now, candidates, decision)
         return decision
 

@@ -1,0 +1,32 @@
+-- What the cache reads: by keys where there are many rows, whole where there are few.
+
+-- name: mechanics
+-- $1 ids
+select id::text, btrim(first_name || ' ' || last_name) as name, status, priority_window_minutes
+from mechanics where id = any ($1::text[]::uuid[])
+
+-- name: favorites
+-- $1 customer ids; each with its mechanics, first choice first
+select customer_id::text as id, array_agg(mechanic_id::text order by rank, created_at, mechanic_id) as mechanics
+from customer_favorites where customer_id = any ($1::text[]::uuid[])
+group by customer_id
+
+-- name: plans
+select plan_code, name, session_type, price_cents, credits, priority_window_minutes, is_active
+from plans order by price_cents, plan_code
+
+-- name: flags
+select flag_key, flag_name, description, is_enabled, enabled_for_roles, rollout_percentage
+from feature_flags order by flag_key
+
+-- name: settings
+select key, value::text as value from hub_settings
+
+-- name: set_flag
+-- $1 key; null leaves a column as it is
+update feature_flags set
+  is_enabled = coalesce($2::boolean, is_enabled),
+  enabled_for_roles = coalesce($3::text[], enabled_for_roles),
+  rollout_percentage = coalesce($4::integer, rollout_percentage)
+where flag_key = $1
+returning flag_key, flag_name, description, is_enabled, enabled_for_roles, rollout_percentage
