@@ -338,6 +338,7 @@ def migrator(postgres_url: str) -> Migrator:
 async def flag_store(postgres_url: str) -> AsyncIterator[PostgresDirectory]:
     """Flags read and written directly, without a node."""
     postgres = Postgres(postgres_url)
+    await postgres.connect()
     try:
         yield PostgresDirectory(postgres)
     finally:

@@ -11,7 +11,6 @@ from hub.domain.records import (
     Arrival,
     BookingSnapshot,
     Contact,
-    Drained,
     Due,
     JournalEntry,
     Lease,
@@ -110,20 +109,44 @@ class Record(Protocol):
     async def events(self, session_id: str) -> Sequence[Event]: ...
 
 
+Bury = Callable[[JournalEntry, str], Awaitable[None]]
+"""Puts away an entry that the record will never take, with the reason."""
+
+
+class Written(Protocol):
+    @property
+    def entries(self) -> int: ...
+
+
+class Drained(Written, Protocol):
+    """`cursors`: where the shards that moved are now. `skipped`: shards that another writer had."""
+
+    @property
+    def cursors(self) -> Mapping[int, str]: ...
+    @property
+    def skipped(self) -> frozenset[int]: ...
+
+
 class RecordWriter(Record, Protocol):
     """The writing side, for the loops."""
 
     async def drain(
         self,
-        epochs: Mapping[int, str],
+        shards: Sequence[int],
         read: Callable[[dict[int, str]], Awaitable[dict[int, list[JournalEntry]]]],
-        bury: Callable[[JournalEntry, str], Awaitable[None]],
+        *,
+        epochs: Mapping[int, str],
+        bury: Bury,
     ) -> Drained:
         """Write what `read` finds behind the cursors of these shards, in one transaction."""
         ...
 
+    async def write(self, entries: Sequence[JournalEntry], *, bury: Bury) -> Written:
+        """Write entries without moving a cursor."""
+        ...
+
     async def expire_orphans(self) -> int: ...
-    def lock(self, name: str) -> AbstractAsyncContextManager[bool]:
+    def advisory_lock(self, key: int) -> AbstractAsyncContextManager[bool]:
         """A lock that all nodes share; False where another has it."""
         ...
 

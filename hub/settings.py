@@ -20,23 +20,23 @@ class Settings(Struct, frozen=True, kw_only=True):
     jwt_audience: str = ""
     jwt_role_claim: str = "role"
     allowed_origins: tuple[str, ...] = ()
-    priority_window_seconds: float = 600
-    orphan_seconds: float = 7200
-    notify_timeout_seconds: float = 2
-    offline_grace_seconds: float = 15
-    node_lease_seconds: float = 6
-    ping_interval_seconds: float = 10
-    ping_timeout_seconds: float = 5
-    hello_timeout_seconds: float = 5
+    priority_window_seconds: float = 600.0
+    orphan_seconds: float = 7200.0
+    notify_timeout_seconds: float = 2.0
+    offline_grace_seconds: float = 15.0
+    node_lease_seconds: float = 6.0
+    ping_interval_seconds: float = 10.0
+    ping_timeout_seconds: float = 5.0
+    hello_timeout_seconds: float = 5.0
     max_message_bytes: int = 16_384
     max_outbox_bytes: int = 1_048_576
-    messages_per_second: float = 20
+    messages_per_second: float = 20.0
     connections_per_user: int = 5
     mechanic_capacity: int = 0
     shards: int = 16
     journal_max: int = 1_000_000
     stripe_webhook_secrets: tuple[str, ...] = ()
-    drain_seconds: float = 20
+    drain_seconds: float = 20.0
     log_format: str = "console"
 
     def missing(self) -> list[str]:

@@ -7,7 +7,6 @@ from hub.cli.dev import dev
 from hub.cli.flag import flag
 from hub.cli.migrate import migrate
 from hub.cli.serve import serve
-from hub.cli.simulate import simulate_command
 from hub.cli.token import token
 
 
@@ -17,5 +16,5 @@ def main() -> None:
     """Dispatch hub: a customer's favourite mechanic gets the request first."""
 
 
-for command in (dev, serve, migrate, token, flag, simulate_command):
+for command in (dev, serve, migrate, token, flag):
     main.add_command(command)

@@ -57,15 +57,6 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...]
 
 
-class Drained(Struct, frozen=True, kw_only=True):
-    """What one visit to the record did: new cursors, shards that another writer had, shards with more."""
-
-    cursors: dict[int, str] = {}
-    entries: int = 0
-    skipped: frozenset[int] = frozenset()
-    more: frozenset[int] = frozenset()
-
-
 class Contact(Struct, frozen=True, kw_only=True):
     """A user's presence with the sockets it rests on."""
 

@@ -79,16 +79,15 @@ class JournalWriter:
         try:
             epochs = await self._sessions.epochs()
             known = {shard: epoch for shard in shards if (epoch := epochs[shard])}
-            drained = await self._record.drain(known, self._read, self._bury)
+            drained = await self._record.drain(list(known), self._read, epochs=known, bury=self._bury)
         except BaseException:
             self._dirty.update(shards)
             raise
         if drained.cursors:
             try:
-                await self._journal.trim(drained.cursors)
+                await self._journal.trim(dict(drained.cursors))
             except StoreFailed:
                 self._dirty.update(drained.cursors)
-        self._dirty.update(drained.more)
         if drained.skipped:
             self._dirty.update(drained.skipped)
             if not drained.cursors:
@@ -103,7 +102,9 @@ class JournalWriter:
             await self.step()
 
     async def _read(self, cursors: dict[int, str]) -> dict[int, list[JournalEntry]]:
-        return await self._journal.read(cursors, _PAGE)
+        found = await self._journal.read(cursors, _PAGE)
+        self._dirty.update(shard for shard, entries in found.items() if len(entries) == _PAGE)
+        return found
 
     async def _bury(self, entry: JournalEntry, error: str) -> None:
         logger.error("journal_entry_buried", extra={"shard": entry.shard, "entry": entry.id, "error": error})

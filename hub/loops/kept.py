@@ -22,15 +22,9 @@ class KeptTail:
         while kept and order(kept[0].id) <= end:
             kept.popleft()
 
-    def after(self, cursors: dict[int, str]) -> dict[int, list[JournalEntry]]:
-        """What is kept behind each shard's cursor, oldest first."""
-        return {
-            shard: sorted(
-                (e for e in self._kept[shard] if not cursor or order(e.id) > order(cursor)),
-                key=lambda e: order(e.id),
-            )
-            for shard, cursor in cursors.items()
-        }
+    def all(self) -> list[JournalEntry]:
+        """Of each shard, oldest first."""
+        return [entry for kept in self._kept for entry in sorted(kept, key=lambda e: order(e.id))]
 
 
 def order(entry_id: str) -> tuple[int, int]:

@@ -26,7 +26,8 @@ VERSION_GAP = 1_000
 _LOOK_S = 1.0
 _AGAIN_S = 0.1
 _MEMORIES_S = 0.3
-_LOCK = "hub:recovery"
+_LOCK = 0x6875_6252
+"""The advisory lock's number: any that nobody else uses."""
 
 
 class Recovery:
@@ -67,10 +68,12 @@ class Recovery:
             self._gate.open()
             return
         self._gate.shut()
-        logger.warning("recovering", extra={"absent": len(epochs) - len(present)})
-        await self._write_memories()
+        level = logging.INFO if self._known is None else logging.ERROR
+        logger.log(level, "recovering", extra={"absent": len(epochs) - len(present)})
+        if len(self._kept):
+            await self._write_memories()
         while not all(epochs := await self._sessions.epochs()):
-            async with self._record.lock(_LOCK) as held:
+            async with self._record.advisory_lock(_LOCK) as held:
                 if held:
                     await self._restore()
             if not held:
@@ -78,7 +81,7 @@ class Recovery:
         had_known = self._known is not None
         self._known = [epoch for epoch in epochs if epoch]
         self._gate.open()
-        logger.warning("recovered")
+        logger.log(level, "recovered")
         if had_known:
             await self._announce_all()
 
@@ -95,25 +98,14 @@ class Recovery:
                 restored += await self._sessions.restore(later)
         for shard in absent:
             await self._sessions.set_epoch(shard, new_id())
-        logger.warning("restored", extra={"sessions": restored, "shards": len(absent)})
+        logger.info("restored", extra={"sessions": restored, "shards": len(absent)})
 
     async def _write_memories(self) -> None:
-        if self._known is None:
-            return
-        known = dict(enumerate(self._known))
-
-        async def read(cursors: dict[int, str]) -> dict[int, list[JournalEntry]]:
-            return self._kept.after(cursors)
-
         async def bury(entry: JournalEntry, error: str) -> None:
             logger.error("memory_refused", extra={"shard": entry.shard, "entry": entry.id, "error": error})
 
-        waiting = frozenset(known)
-        while waiting:
-            drained = await self._record.drain({shard: known[shard] for shard in waiting}, read, bury)
-            waiting = drained.skipped | drained.more
-            if drained.skipped:
-                await asyncio.sleep(_AGAIN_S)
+        written = await self._record.write(self._kept.all(), bury=bury)
+        logger.info("memories_written", extra={"entries": written.entries})
 
 
 async def _first(event: asyncio.Event, seconds: float) -> None:

@@ -206,7 +206,7 @@ class Hub(RuleBasedStateMachine):
             self.attempt(call, Fault.DELAYED)
         for call in calls:
             self.send_again(call)
-        accepted = {call.command.mechanic_id for call in calls if "done" in call.answers}  # type: ignore[attr-defined]
+        accepted = [call for call in calls if "done" in call.answers]
         assert len(accepted) <= 1
 
     @precondition(lambda self: self.ids)

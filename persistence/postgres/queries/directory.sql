@@ -3,12 +3,12 @@
 -- name: mechanics
 -- $1 ids
 select id::text, btrim(first_name || ' ' || last_name) as name, status, priority_window_minutes
-from mechanics where id = any ($1::text[]::uuid[])
+from mechanics where id = any ($1::uuid[])
 
 -- name: favorites
 -- $1 customer ids; each with its mechanics, first choice first
 select customer_id::text as id, array_agg(mechanic_id::text order by rank, created_at, mechanic_id) as mechanics
-from customer_favorites where customer_id = any ($1::text[]::uuid[])
+from customer_favorites where customer_id = any ($1::uuid[])
 group by customer_id
 
 -- name: plans

@@ -1,12 +1,5 @@
 -- Reading sessions back, and the few writes beside the journal. Times are ms.
 
--- name: session_by_id
--- $1 id
-{sessions} where s.id = $1::text::uuid
-
--- name: active_sessions
-{sessions} where s.status in ('pending', 'waiting', 'live', 'scheduled') order by s.created_at, s.id
-
 -- name: sessions
 select
   s.id::text, s.customer_user_id::text as customer_id, s.customer_name, s.customer_email,
@@ -23,16 +16,24 @@ select
   (extract(epoch from a.accepted_at) * 1000)::bigint as accepted_at
 from sessions s join session_assignments a on a.session_id = s.id
 
+-- name: of_id
+-- Ends `sessions`. $1 id
+where s.id = $1::uuid
+
+-- name: active
+-- Ends `sessions`.
+where s.status in ('pending', 'waiting', 'live', 'scheduled') order by s.created_at, s.id
+
 -- name: events_of
 -- $1 session id. Of events of one version, what ended the turn before comes before what began the next.
 select session_id::text, type, actor_id::text, (extract(epoch from at) * 1000)::bigint as at, version,
   data::text as data
-from session_events where session_id = $1::text::uuid
+from session_events where session_id = $1::uuid
 order by version, at, array_position('{created,declined,offer_expired,released}', type) nulls last, type
 
 -- name: versions
 -- $1 ids
-select id::text, version from sessions where id = any ($1::text[]::uuid[])
+select id::text, version from sessions where id = any ($1::uuid[])
 
 -- name: expire_orphans
 select expire_orphaned_sessions()

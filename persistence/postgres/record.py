@@ -1,0 +1,214 @@
+"""Postgres as the lasting record of sessions: the journal's entries become rows, and rows sessions again.
+
+A drain is one transaction, cursors included: what it has written is exactly what its cursors have passed.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from msgspec import Struct
+
+from hub.domain.ids import canonical
+from hub.domain.model import Event, Session
+from hub.domain.records import JournalEntry
+from persistence.postgres import rows
+from persistence.postgres.pool import DATA_ERRORS, Connection, Postgres, describe
+from persistence.postgres.query_files import load
+
+_JOURNAL = load("journal")
+_RECORD = load("record")
+_BY_ID = f"{_RECORD['sessions']}\n{_RECORD['of_id']}"
+_ACTIVE = f"{_RECORD['sessions']}\n{_RECORD['active']}"
+
+# Customers before what names them; who leaves the active set before who enters it, or a customer who ended one
+# session and booked the next in one batch would break uq_active_session_per_customer.
+_STATEMENTS = (
+    _JOURNAL["customers"],
+    _JOURNAL["sessions"],
+    _JOURNAL["sessions"],
+    _JOURNAL["joins"],
+    _JOURNAL["leaves"],
+    _JOURNAL["leaves"],
+    _JOURNAL["assignments"],
+    _JOURNAL["events"],
+)
+
+FORK = "fork"
+
+Read = Callable[[dict[int, str]], Awaitable[dict[int, list[JournalEntry]]]]
+"""Cursors per shard ('' for the beginning) → the entries behind them, oldest first."""
+
+Bury = Callable[[JournalEntry, str], Awaitable[None]]
+"""Puts away an entry that Postgres will never take, with the reason. May be called again for the same entry."""
+
+
+class Written(Struct, frozen=True, kw_only=True):
+    """What a batch came to. `rows`: those that changed, in all tables; `buried` are among the `entries`."""
+
+    entries: int = 0
+    rows: int = 0
+    buried: int = 0
+
+
+class DrainResult(Written, frozen=True, kw_only=True):
+    """`cursors`: where the shards that moved are now. `skipped`: shards that another writer had."""
+
+    cursors: dict[int, str] = {}
+    skipped: frozenset[int] = frozenset()
+
+
+class PostgresRecord:
+    """`orphan_ms`: how long after its booking a restored session expires unless somebody serves it."""
+
+    def __init__(self, postgres: Postgres, *, orphan_ms: int) -> None:
+        self._postgres = postgres
+        self._orphan_ms = orphan_ms
+        self._ensured: set[int] = set()
+
+    # The journal
+
+    async def drain(
+        self, shards: Sequence[int], read: Read, *, epochs: Mapping[int, str], bury: Bury
+    ) -> DrainResult:
+        """Write what `read` finds behind the cursors, in one transaction.
+
+        Shards without an epoch are left alone; a cursor of another epoch starts from the beginning. Raises
+        `StoreFailed` where Postgres is away or refuses for now; then nothing has moved, or its reply was lost.
+        """
+        wanted = sorted(shard for shard in shards if epochs.get(shard))
+        if not wanted:
+            return DrainResult()
+        async with self._postgres.connection() as connection:
+            await self._ensure_cursors(connection, wanted, epochs)
+            async with connection.transaction():
+                await connection.execute(_JOURNAL["limits"])
+                held = await connection.fetch(_JOURNAL["lock_cursors"], wanted)
+                skipped = frozenset(wanted).difference(row["shard"] for row in held)
+                # Held by another writer, or deleted by a person: the next drain makes sure.
+                self._ensured -= skipped
+                after = {
+                    row["shard"]: row["last_id"] if row["epoch"] == epochs[row["shard"]] else ""
+                    for row in held
+                }
+                found = {s: entries for s, entries in (await read(after)).items() if entries} if held else {}
+                if not found:
+                    return DrainResult(skipped=skipped)
+                written = await self._write(connection, [e for part in found.values() for e in part], bury)
+                cursors = {shard: entries[-1].id for shard, entries in found.items()}
+                await connection.execute(
+                    _JOURNAL["move_cursors"],
+                    list(cursors),
+                    [epochs[shard] for shard in cursors],
+                    list(cursors.values()),
+                )
+        return DrainResult(
+            entries=written.entries,
+            rows=written.rows,
+            buried=written.buried,
+            cursors=cursors,
+            skipped=skipped,
+        )
+
+    async def write(self, entries: Sequence[JournalEntry], *, bury: Bury) -> Written:
+        """Write entries that a node kept, without moving a cursor: the stream they stood in may be lost."""
+        if not entries:
+            return Written()
+        async with self._postgres.connection() as connection, connection.transaction():
+            await connection.execute(_JOURNAL["limits"])
+            return await self._write(connection, entries, bury)
+
+    async def _ensure_cursors(
+        self, connection: Connection, shards: Sequence[int], epochs: Mapping[int, str]
+    ) -> None:
+        missing = [shard for shard in shards if shard not in self._ensured]
+        if missing:
+            await connection.execute(_JOURNAL["ensure_cursors"], missing, [epochs[s] for s in missing])
+            self._ensured.update(missing)
+
+    async def _write(self, connection: Connection, entries: Sequence[JournalEntry], bury: Bury) -> Written:
+        """Halves what Postgres refuses for its data until the entries at fault stand alone."""
+        try:
+            async with connection.transaction():
+                sound, forks = await _part_forks(connection, entries)
+                changed = await _insert(connection, sound)
+        except DATA_ERRORS as error:
+            if len(entries) == 1:
+                await bury(entries[0], describe(error))
+                return Written(entries=1, buried=1)
+            middle = len(entries) // 2
+            first = await self._write(connection, entries[:middle], bury)
+            second = await self._write(connection, entries[middle:], bury)
+            return Written(
+                entries=len(entries), rows=first.rows + second.rows, buried=first.buried + second.buried
+            )
+        for entry in forks:
+            await bury(entry, FORK)
+        return Written(entries=len(entries), rows=changed, buried=len(forks))
+
+    # Reading back
+
+    async def session(self, session_id: str) -> Session | None:
+        if canonical(session_id) is None:
+            return None
+        found = await self._postgres.fetch(_BY_ID, session_id)
+        return rows.session_from(found[0], self._orphan_ms) if found else None
+
+    async def active_sessions(self) -> list[Session]:
+        """Sessions that are pending, waiting, live or scheduled, oldest first."""
+        return [rows.session_from(row, self._orphan_ms) for row in await self._postgres.fetch(_ACTIVE)]
+
+    async def events(self, session_id: str) -> list[Event]:
+        """The session's history in order."""
+        if canonical(session_id) is None:
+            return []
+        return [rows.event_from(row) for row in await self._postgres.fetch(_RECORD["events_of"], session_id)]
+
+    async def versions(self, session_ids: Sequence[str]) -> dict[str, int]:
+        """The versions that the record has; sessions it lacks are absent."""
+        found = await self._postgres.fetch(_RECORD["versions"], session_ids)
+        return {row["id"]: row["version"] for row in found}
+
+    # Upkeep
+
+    async def expire_orphans(self) -> int:
+        """Set sessions that nobody will move any more to expired; how many. Each is told on `hub_orphans`."""
+        found = await self._postgres.fetch(_RECORD["expire_orphans"])
+        return int(found[0][0])
+
+    async def mirror_presence(self, presence: Iterable[tuple[str, bool, int]]) -> None:
+        """(mechanic, online, last seen in ms): rows that know something newer stay."""
+        newest: dict[str, tuple[str, bool, int]] = {}
+        for row in presence:
+            if row[0] not in newest or row[2] > newest[row[0]][2]:
+                newest[row[0]] = row
+        if newest:
+            columns = zip(*newest.values(), strict=True)
+            await self._postgres.fetch(_RECORD["mirror_presence"], *columns)
+
+    @asynccontextmanager
+    async def advisory_lock(self, key: int) -> AsyncIterator[bool]:
+        """Whether this node has it: one node in the cluster does, until the block ends or its connection does."""
+        async with self._postgres.own_connection() as connection:
+            yield bool(await connection.fetchval(_RECORD["try_lock"], key))
+
+
+async def _part_forks(
+    connection: Connection, entries: Sequence[JournalEntry]
+) -> tuple[Sequence[JournalEntry], list[JournalEntry]]:
+    """(entries to write, entries that give a version another content than the record has)."""
+    positions = rows.forks_within(entries)
+    if columns := rows.versions(entries):
+        positions |= {row["position"] for row in await connection.fetch(_JOURNAL["forks"], *columns)}
+    if not positions:
+        return entries, []
+    sound = [entry for i, entry in enumerate(entries) if i not in positions]
+    return sound, [entries[i] for i in sorted(positions)]
+
+
+async def _insert(connection: Connection, entries: Sequence[JournalEntry]) -> int:
+    """How many rows changed."""
+    changed = 0
+    for statement, columns in zip(_STATEMENTS, rows.fold(entries), strict=True):
+        if columns:
+            changed += int((await connection.execute(statement, *columns)).rpartition(" ")[2])
+    return changed

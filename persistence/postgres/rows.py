@@ -1,0 +1,147 @@
+"""Journal entries as columns for Postgres, and a session out of its rows again. Pure.
+
+Of many versions of a session in one batch only the last becomes a row, so a busy session costs one write.
+"""
+
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgspec
+
+from hub.domain.ids import assignment_of
+from hub.domain.model import AssignmentStatus, Event, EventType, Session, SessionStatus, Wave
+from hub.domain.records import JournalEntry
+
+Columns = Sequence[Sequence[Any]]
+
+_customer = attrgetter("id", "customer_id", "customer_name", "customer_email", "created_at")
+_session = attrgetter(
+    *("id", "customer_id", "mechanic_id", "session_type", "plan_code", "payment", "status", "customer_name"),
+    *("customer_email", "notes", "is_urgent", "request_type", "requested_brand", "workshop_id", "metadata"),
+    *("created_at", "updated_at", "started_at", "ended_at", "version"),
+)
+_assignment = attrgetter(
+    *("assignment_id", "id", "mechanic_id", "assignment_status", "routing_type", "wave"),
+    *("preferred_mechanic_id", "priority_window_minutes", "priority_notified_at", "expires_at"),
+    *("fallback_reason", "fallback_at", "accepted_at", "created_at", "updated_at", "version"),
+)
+_MOVES = frozenset({EventType.ACCEPTED, EventType.RELEASED})
+_MINUTE_MS = 60_000
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Batch(NamedTuple):
+    """Columns for each statement of a drain, in the order in which they are written; empty ones are left out."""
+
+    customers: Columns
+    leaving: Columns
+    entering: Columns
+    joins: Columns
+    leaves: Columns
+    ends: Columns
+    assignments: Columns
+    events: Columns
+
+
+def fold(entries: Sequence[JournalEntry]) -> Batch:
+    """What the entries, oldest first, come to."""
+    last: dict[str, tuple[Session, str]] = {}
+    for entry in entries:
+        session = entry.session
+        if session is not None and (
+            (known := last.get(session.id)) is None or session.version > known[0].version
+        ):
+            last[session.id] = session, entry.command_id
+    sessions = [session for session, _ in last.values()]
+    joins, leaves = _participants(entries, sessions)
+    return Batch(
+        customers=_columns([_customer(s) for s in sessions]),
+        leaving=_columns([(*_session(s), command) for s, command in last.values() if not s.active]),
+        entering=_columns([(*_session(s), command) for s, command in last.values() if s.active]),
+        joins=_columns(joins),
+        leaves=_columns(leaves),
+        ends=_columns([(s.id, None, s.ended_at or s.updated_at) for s in sessions if not s.active]),
+        assignments=_columns([_assignment(s) for s in sessions]),
+        events=_columns([_event(event) for entry in entries for event in entry.events]),
+    )
+
+
+def versions(entries: Sequence[JournalEntry]) -> Columns:
+    """(position, session, version, command) of every entry that has a row."""
+    return _columns(
+        [(i, e.session.id, e.session.version, e.command_id) for i, e in enumerate(entries) if e.session]
+    )
+
+
+def forks_within(entries: Sequence[JournalEntry]) -> set[int]:
+    """Positions of entries that repeat an earlier one's version with another command."""
+    commands: dict[tuple[str, int], str] = {}
+    return {
+        i
+        for i, e in enumerate(entries)
+        if e.session and commands.setdefault((e.session.id, e.session.version), e.command_id) != e.command_id
+    }
+
+
+def session_from(row: Mapping[str, Any], orphan_ms: int) -> Session:
+    """A session as it can be restored: connections and further waves are not in the record."""
+    values = dict(row)
+    status, preferred = AssignmentStatus(values["assignment_status"]), values["preferred_mechanic_id"]
+    values["orphan_at"] = values["created_at"] + orphan_ms
+    if values["status"] == SessionStatus.PENDING and status in (
+        AssignmentStatus.QUEUED,
+        AssignmentStatus.OFFERED,
+    ):
+        if preferred is None:
+            # The favourite was deleted: nobody could answer, so it is everyone's.
+            status = AssignmentStatus.OPEN
+            values |= {"assignment_status": status, "expires_at": None}
+        else:
+            values["waves"] = (Wave(preferred, values["priority_window_minutes"] * _MINUTE_MS),)
+            values["wait_if_offline"] = status is AssignmentStatus.QUEUED
+    if values["status"] == SessionStatus.PENDING and status is AssignmentStatus.OPEN:
+        values["open_at"] = values["fallback_at"] or values["created_at"]
+    return msgspec.convert(values, Session)
+
+
+def event_from(row: Mapping[str, Any]) -> Event:
+    return msgspec.convert(dict(row) | {"data": msgspec.json.decode(row["data"])}, Event)
+
+
+def _participants(
+    entries: Sequence[JournalEntry], sessions: Sequence[Session]
+) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+    """(session, user, role, joined, left) of those who joined; (session, user, left) of who had joined before."""
+    ended = {s.id: s.ended_at or s.updated_at for s in sessions if not s.active}
+    joined: dict[tuple[str, str], tuple[str, int, int | None]] = {
+        (s.id, s.customer_id): ("customer", s.created_at, ended.get(s.id)) for s in sessions
+    }
+    left: dict[tuple[str, str], int] = {}
+    for entry in entries:
+        for event in entry.events:
+            if event.type not in _MOVES or entry.session is None:
+                continue
+            key = event.session_id, event.data["mechanic_id"]
+            if event.type is EventType.ACCEPTED:
+                joined[key] = "mechanic", event.at, ended.get(event.session_id)
+            elif key in joined:
+                joined[key] = "mechanic", joined[key][1], event.at
+            else:
+                left[key] = event.at
+    joins = [(*key, *state) for key, state in joined.items()]
+    return joins, [(*key, at) for key, at in left.items()]
+
+
+def _event(event: Event) -> tuple[Any, ...]:
+    session = event.session_id
+    data = _encode(event.data).decode() if event.data else "{}"
+    return (
+        *(event.id, session, assignment_of(session), event.type),
+        *(event.actor_id, event.at, event.version, data),
+    )
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> Columns:
+    return list(zip(*rows, strict=True))

@@ -1,0 +1,1 @@
+"""The stores in Redis against a real Valkey."""
