@@ -41,7 +41,7 @@ def accept_open(session: Session, command: cmd.Accept, ctx: Context) -> Decision
 
 def accept_again(session: Session, command: cmd.Accept, _: Context) -> Decision:
     if session.mechanic_id != command.mechanic_id or session.status not in KEPT:
-        raise why_not(session)
+        raise why_not(session, command)
     return unchanged(session)
 
 
@@ -104,7 +104,7 @@ def end_again(session: Session, command: cmd.End, _: Context) -> Decision:
     if command.actor_id != session.customer_id:
         _must_hold(session, command.actor_id)
         if session.status is not SessionStatus.COMPLETED:
-            raise why_not(session)
+            raise why_not(session, command)
     return unchanged(session)
 
 

@@ -79,12 +79,13 @@ def decide(
         raise Refused("not_found", "There is no such session.")
     if handler is not None:
         return handler(session, command, context)
-    if isinstance(command, SYSTEM):
+    if isinstance(command, TOO_LATE_IS_FINE):
         return unchanged(session)
-    raise why_not(session)
+    raise why_not(session, command)
 
 
-SYSTEM = (
+TOO_LATE_IS_FINE = (
+    cmd.Acknowledge,
     cmd.Notified,
     cmd.OfferDue,
     cmd.NotifyDue,

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from hub.domain import commands as cmd
 from hub.domain.errors import Refused
-from hub.domain.model import Candidate, Event, EventType, Session, SessionStatus
+from hub.domain.model import AssignmentStatus, Candidate, Event, EventType, Session, SessionStatus
 
 Candidates = Mapping[str, Candidate]
 
@@ -57,13 +58,13 @@ def single(
     return Decision(session=session, changed=True, events=(event(session, kind, ctx, data or {}, actor_id),))
 
 
-def why_not(session: Session) -> Refused:
+def why_not(session: Session, command: cmd.Command) -> Refused:
     """What to tell somebody who asked for what the session's state forbids."""
-    match session.status:
-        case SessionStatus.CANCELLED:
-            return Refused("cancelled", "The customer cancelled this request.")
-        case SessionStatus.EXPIRED:
-            return Refused("expired", "This request has expired.")
-        case SessionStatus.COMPLETED | SessionStatus.LIVE | SessionStatus.WAITING:
-            return Refused("taken", "Another mechanic has this request.")
+    if session.status is SessionStatus.CANCELLED:
+        return Refused("cancelled", "The customer cancelled this request.")
+    if session.status is SessionStatus.EXPIRED:
+        return Refused("expired", "This request has expired.")
+    wants_it = isinstance(command, cmd.Accept | cmd.Decline) and command.mechanic_id != session.mechanic_id
+    if wants_it and session.assignment_status is AssignmentStatus.ACCEPTED:
+        return Refused("taken", "Another mechanic has this request.")
     return Refused("invalid_state", f"This cannot be done while the session is {session.status}.")

@@ -41,7 +41,7 @@ def decode_message(data: bytes, *, binary: bool) -> AnyClientMessage:
     try:
         message = decode(data)
     except msgspec.ValidationError as error:
-        loose = msgspec.msgpack.decode(data) if binary else msgspec.json.decode(data)
+        loose = _loose(data, binary=binary)
         if not isinstance(loose, dict) or not isinstance(loose.get("type"), str):
             raise Refused("malformed", "A message is one object with a type.") from None
         request_id = loose.get("id")
@@ -52,6 +52,14 @@ def decode_message(data: bytes, *, binary: bool) -> AnyClientMessage:
     if refusal := _unfit_text(message):
         raise InvalidMessage(refusal, message.id)
     return message
+
+
+def _loose(data: bytes, *, binary: bool) -> Any:
+    """What the frame holds, whatever it is; None where that cannot be told either."""
+    try:
+        return msgspec.msgpack.decode(data) if binary else msgspec.json.decode(data)
+    except _UNREADABLE:
+        return None
 
 
 def decode_body(data: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:

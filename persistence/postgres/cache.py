@@ -1,12 +1,12 @@
 """A bounded cache over a slow source that is read in batches, one at a time.
 
-Because reads never overlap, a later one is newer: a refresh asked for while a read is under way runs after it, and no
-old answer overwrites a new one.
+Because reads never overlap, a later one is newer: a refresh asked for while a read is under way runs after
+it, and no old answer overwrites a new one.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
@@ -57,19 +57,19 @@ class BatchedCache(Generic[V]):
 
     async def refresh(self, keys: Iterable[str] | None = None) -> set[str]:
         """Read again those of the keys (None: all) that are known; which have changed."""
-        known = list(self._values) if keys is None else [key for key in set(keys) if self._concerns(key)]
+        if keys is None:
+            return await self.load(list(self._values))
+        return await self.load([key for key in set(keys) if self._concerns(key)])
+
+    async def load(self, keys: Sequence[str]) -> set[str]:
+        """Read the keys whether known or not; which have changed."""
         changed: set[str] = set()
         # In portions, so that a miss does not wait for, nor the event loop hang on, all that is known.
-        for start in range(0, len(known), _CHUNK):
-            batch = self._join(known[start : start + _CHUNK])
+        for start in range(0, len(keys), _CHUNK):
+            batch = self._join(keys[start : start + _CHUNK])
             await asyncio.shield(batch.done)
             changed |= batch.changed
         return changed
-
-    async def close(self) -> None:
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait([self._reader])
 
     def _concerns(self, key: str) -> bool:
         return key in self._values or key in self._reading

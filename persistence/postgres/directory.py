@@ -1,14 +1,16 @@
 """Who and what there is, from memory: no booking waits for Postgres, and a change by plain SQL holds at once.
 
-Notifications tell which entry is stale; behind them a poll reads everything known again, because a notification can
-be missed (a disabled trigger, a lost connection). While Postgres is away the last known values are served.
+Notifications tell which entry is stale; behind them a poll reads everything known again, because a notification
+can be missed (a disabled trigger, a lost connection). While Postgres is away the last known values are served.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
+import asyncpg
 import msgspec
 
 from hub.domain.errors import StoreFailed
@@ -61,7 +63,7 @@ class PostgresDirectory:
         self._mechanics: BatchedCache[Mechanic | None] = BatchedCache(self._read_mechanics, None, capacity)
         self._favorites: BatchedCache[tuple[str, ...]] = BatchedCache(self._read_favorites, (), capacity)
         self._tables: BatchedCache[Mapping[str, Any]] = BatchedCache(self._read_tables, {}, len(_WHOLE))
-        self._heard: list[tuple[str, str]] = []
+        self._heard: dict[tuple[str, str], None] = {}
         self._woken = asyncio.Event()
         self.listening = asyncio.Event()
 
@@ -110,7 +112,9 @@ class PostgresDirectory:
         found = await self._postgres.fetch(_QUERIES["set_flag"], key, is_enabled, roles, rollout_percentage)
         if not found:
             return None
-        await self._tables.refresh(["feature_flags"])
+        # The change has been made, whether or not it can be read again at once.
+        with suppress(StoreFailed):
+            await self._tables.refresh(["feature_flags"])
         return _flag(found[0])
 
     # Keeping up
@@ -128,7 +132,7 @@ class PostgresDirectory:
     async def refresh(self) -> None:
         """Read all that is known again, and the small tables in any case."""
         mechanics, favorites, tables = await asyncio.gather(
-            self._mechanics.refresh(), self._favorites.refresh(), self._load_tables()
+            self._mechanics.refresh(), self._favorites.refresh(), self._tables.load(_WHOLE)
         )
         for table, keys in zip(_KEYED, (mechanics, favorites), strict=True):
             for key in keys:
@@ -176,14 +180,14 @@ class PostgresDirectory:
                     # A connection whose other end vanished without a word looks merely quiet.
                     await connection.execute("select 1")
                 self._woken.clear()
-                heard, self._heard = self._heard, []
+                heard, self._heard = self._heard, {}
                 await self._apply(heard)
 
     def _hear(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
-        self._heard.append((channel, str(payload)))
+        self._heard[channel, str(payload)] = None
         self._woken.set()
 
-    async def _apply(self, heard: Sequence[tuple[str, str]]) -> None:
+    async def _apply(self, heard: Iterable[tuple[str, str]]) -> None:
         changes: dict[_Change, None] = {}
         for channel, payload in heard:
             if channel == ORPHANS:
@@ -216,11 +220,6 @@ class PostgresDirectory:
 
     async def _table(self, name: str, _kind: type[V]) -> Mapping[str, V]:
         return cast("Mapping[str, V]", await self._tables.get(name))
-
-    async def _load_tables(self) -> set[str]:
-        """The small tables that have changed."""
-        await asyncio.gather(*(self._tables.get(name) for name in _WHOLE))
-        return await self._tables.refresh()
 
     async def _read_mechanics(self, ids: list[str]) -> dict[str, Mechanic | None]:
         found = await self._postgres.fetch(_QUERIES["mechanics"], ids)
@@ -268,7 +267,7 @@ async def _settings(postgres: Postgres) -> Mapping[str, Any]:
     }
 
 
-def _flag(row: Mapping[str, Any]) -> Flag:
+def _flag(row: asyncpg.Record) -> Flag:
     return Flag(
         key=row["flag_key"],
         name=row["flag_name"] or "",

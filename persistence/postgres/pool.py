@@ -1,7 +1,7 @@
 """The way to Postgres: a pool that needs no server to start, and one kind of error for whatever goes wrong.
 
-Nothing is connected before the first query, and every acquisition connects anew where the server has dropped the
-connections: a node may start, and go on, while Postgres is away.
+Nothing is connected before the first query, and every acquisition connects anew where the server has dropped
+the connections: a node may start, and go on, while Postgres is away.
 """
 
 import asyncio
@@ -93,8 +93,8 @@ class Postgres:
             try:
                 yield connection
             finally:
-                # Not closed politely: that would wait for a server that may be gone, and its locks and channels
-                # go with the socket.
+                # Not closed politely: that would wait for a server that may be gone. Locks and channels go with
+                # the socket.
                 connection.terminate()
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:

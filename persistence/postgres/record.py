@@ -20,8 +20,8 @@ _RECORD = load("record")
 _BY_ID = f"{_RECORD['sessions']}\n{_RECORD['of_id']}"
 _ACTIVE = f"{_RECORD['sessions']}\n{_RECORD['active']}"
 
-# Customers before what names them; who leaves the active set before who enters it, or a customer who ended one
-# session and booked the next in one batch would break uq_active_session_per_customer.
+# Customers before what names them; what leaves the active set before what enters it, or a customer who ended
+# one session and booked the next in one batch would break uq_active_session_per_customer.
 _STATEMENTS = (
     _JOURNAL["customers"],
     _JOURNAL["sessions"],
@@ -39,7 +39,7 @@ Read = Callable[[dict[int, str]], Awaitable[dict[int, list[JournalEntry]]]]
 """Cursors per shard ('' for the beginning) → the entries behind them, oldest first."""
 
 Bury = Callable[[JournalEntry, str], Awaitable[None]]
-"""Puts away an entry that Postgres will never take, with the reason. May be called again for the same entry."""
+"""Puts away an entry that Postgres will never take, with the reason; maybe twice for the same entry."""
 
 
 class Written(Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class PostgresRecord:
         """Write what `read` finds behind the cursors, in one transaction.
 
         Shards without an epoch are left alone; a cursor of another epoch starts from the beginning. Raises
-        `StoreFailed` where Postgres is away or refuses for now; then nothing has moved, or its reply was lost.
+        `StoreFailed` where Postgres is away or refuses for now: nothing has moved, or the reply was lost.
         """
         wanted = sorted(shard for shard in shards if epochs.get(shard))
         if not wanted:
@@ -151,17 +151,19 @@ class PostgresRecord:
         if canonical(session_id) is None:
             return None
         found = await self._postgres.fetch(_BY_ID, session_id)
-        return rows.session_from(found[0], self._orphan_ms) if found else None
+        return rows.session_from(dict(found[0]), self._orphan_ms) if found else None
 
     async def active_sessions(self) -> list[Session]:
         """Sessions that are pending, waiting, live or scheduled, oldest first."""
-        return [rows.session_from(row, self._orphan_ms) for row in await self._postgres.fetch(_ACTIVE)]
+        return [rows.session_from(dict(row), self._orphan_ms) for row in await self._postgres.fetch(_ACTIVE)]
 
     async def events(self, session_id: str) -> list[Event]:
         """The session's history in order."""
         if canonical(session_id) is None:
             return []
-        return [rows.event_from(row) for row in await self._postgres.fetch(_RECORD["events_of"], session_id)]
+        return [
+            rows.event_from(dict(row)) for row in await self._postgres.fetch(_RECORD["events_of"], session_id)
+        ]
 
     async def versions(self, session_ids: Sequence[str]) -> dict[str, int]:
         """The versions that the record has; sessions it lacks are absent."""
@@ -187,7 +189,7 @@ class PostgresRecord:
 
     @asynccontextmanager
     async def advisory_lock(self, key: int) -> AsyncIterator[bool]:
-        """Whether this node has it: one node in the cluster does, until the block ends or its connection does."""
+        """Whether this node has it: one node in the cluster does, until the block or its connection ends."""
         async with self._postgres.own_connection() as connection:
             yield bool(await connection.fetchval(_RECORD["try_lock"], key))
 

@@ -33,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Batch(NamedTuple):
-    """Columns for each statement of a drain, in the order in which they are written; empty ones are left out."""
+    """Columns for each statement of a drain, in the order of writing; nothing to write is an empty one."""
 
     customers: Columns
     leaving: Columns
@@ -107,13 +107,13 @@ def session_from(row: Mapping[str, Any], orphan_ms: int) -> Session:
 
 
 def event_from(row: Mapping[str, Any]) -> Event:
-    return msgspec.convert(dict(row) | {"data": msgspec.json.decode(row["data"])}, Event)
+    return msgspec.convert({**row, "data": msgspec.json.decode(row["data"])}, Event)
 
 
 def _participants(
     entries: Sequence[JournalEntry], sessions: Sequence[Session]
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """(session, user, role, joined, left) of those who joined; (session, user, left) of who had joined before."""
+    """(session, user, role, joined, left) of who joined; (session, user, left) of who had joined before."""
     ended = {s.id: s.ended_at or s.updated_at for s in sessions if not s.active}
     joined: dict[tuple[str, str], tuple[str, int, int | None]] = {
         (s.id, s.customer_id): ("customer", s.created_at, ended.get(s.id)) for s in sessions
@@ -121,9 +121,10 @@ def _participants(
     left: dict[tuple[str, str], int] = {}
     for entry in entries:
         for event in entry.events:
-            if event.type not in _MOVES or entry.session is None:
+            mechanic_id = event.data.get("mechanic_id") if event.type in _MOVES else None
+            if mechanic_id is None or entry.session is None:
                 continue
-            key = event.session_id, event.data["mechanic_id"]
+            key = event.session_id, mechanic_id
             if event.type is EventType.ACCEPTED:
                 joined[key] = "mechanic", event.at, ended.get(event.session_id)
             elif key in joined:

@@ -86,22 +86,22 @@ COMMANDS: dict[str, cmd.Command] = {
 
 # A stage: that is where it goes. `same`: nothing happens. `history`: only an event. Else: refused with this.
 OUTCOMES = """
-             none       queued        offered       open          accepted  live      reserved      completed cancelled expired
-Book         offered    same          same          same          same      same      same          same      same      same
-Accept       not_found  accepted      accepted      accepted      same      same      invalid_state same      cancelled expired
-Decline      not_found  open          open          history       taken     taken     invalid_state taken     cancelled expired
-Acknowledge  not_found  history       history       invalid_state taken     taken     invalid_state taken     cancelled expired
-Release      not_found  invalid_state invalid_state invalid_state open      taken     invalid_state taken     cancelled expired
-Start        not_found  invalid_state invalid_state invalid_state live      same      invalid_state taken     cancelled expired
-End          not_found  ended         ended         ended         ended     ended     ended         same      same      same
-Cancel       not_found  ended         ended         ended         ended     ended     ended         taken     cancelled expired
-Broadcast    not_found  open          open          invalid_state taken     taken     invalid_state taken     cancelled expired
-Notified     not_found  same          offered       same          same      same      same          same      same      same
-Retarget     not_found  offered       offered       same          same      same      same          same      same      same
-Unreachable  not_found  same          open          same          same      same      same          same      same      same
-OfferDue     not_found  open          open          same          same      same      same          same      same      same
-NotifyDue    not_found  same          open          same          same      same      same          same      same      same
-OrphanDue    not_found  ended         ended         ended         ended     same      same          same      same      same
+            none          queued        offered       open          accepted      live          reserved      completed     cancelled     expired
+Book        offered       same          same          same          same          same          same          same          same          same
+Accept      not_found     accepted      accepted      accepted      same          same          invalid_state same          cancelled     expired
+Decline     not_found     open          open          history       invalid_state invalid_state invalid_state invalid_state cancelled     expired
+Acknowledge not_found     history       history       same          same          same          same          same          same          same
+Release     not_found     invalid_state invalid_state invalid_state open          invalid_state invalid_state invalid_state cancelled     expired
+Start       not_found     invalid_state invalid_state invalid_state live          same          invalid_state invalid_state cancelled     expired
+End         not_found     ended         ended         ended         ended         ended         ended         same          same          same
+Cancel      not_found     ended         ended         ended         ended         ended         ended         invalid_state cancelled     expired
+Broadcast   not_found     open          open          invalid_state invalid_state invalid_state invalid_state invalid_state cancelled     expired
+Notified    not_found     same          offered       same          same          same          same          same          same          same
+Retarget    not_found     offered       offered       same          same          same          same          same          same          same
+Unreachable not_found     same          open          same          same          same          same          same          same          same
+OfferDue    not_found     open          open          same          same          same          same          same          same          same
+NotifyDue   not_found     same          open          same          same          same          same          same          same          same
+OrphanDue   not_found     ended         ended         ended         ended         same          same          same          same          same
 """  # noqa: E501  # a table is read across
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from hub.domain import commands as cmd
-from hub.domain.decide import Decision, decide
+from hub.domain.decide import decide
 from hub.domain.ids import new_id
 from hub.domain.model import Candidate, Session
 from hub.domain.plan import Wish
@@ -32,7 +32,7 @@ class Bench(NamedTuple):
     """The stores on one client, and `raw`, a plain connection to look with."""
 
     url: str
-    raw: "Redis"
+    raw: Any  # redis-py leaves open whether an answer is text
     client: RedisClient
     sessions: RedisSessions
     presence: RedisPresence
@@ -82,7 +82,7 @@ async def open_bench(url: str) -> AsyncIterator[Bench]:
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Returns as soon as the condition holds; fails when it does not for long."""
     async with asyncio.timeout(PATIENCE_S):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110  # what is awaited happens in another process
             await asyncio.sleep(0.002)
 
 
@@ -120,11 +120,6 @@ async def execute(
     return session
 
 
-def event_decision(session: Session, event: Any) -> Decision:
-    """One that adds to the history only."""
-    return Decision(session=session, events=(event,))
-
-
 class Contents(NamedTuple):
     """Every key with its serialised value and absolute expiry, and how many hints were ever published."""
 
@@ -133,7 +128,8 @@ class Contents(NamedTuple):
 
 
 async def contents(url: str) -> Contents:
-    async with Redis.from_url(url) as raw:
+    raw: Any = Redis.from_url(url)
+    async with raw:
         found: dict[bytes, tuple[bytes, int]] = {}
         for key in await raw.keys("*"):
             found[key] = (await raw.dump(key), await raw.pexpiretime(key))

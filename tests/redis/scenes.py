@@ -29,9 +29,7 @@ async def booking(bench: Bench) -> Scene:
     asked = wish(*FAVOURITES, sequence=True)
     snapshot = await bench.sessions.load_booking(CUSTOMER, asked_for.id)
     command = cmd.Book(draft=asked_for, wish=asked, actor_id=CUSTOMER, orphan_ms=ORPHAN_MS)
-    decision = decide(
-        None, command, snapshot.now, candidates=by_id(FAVOURITES), notify_timeout_ms=NOTIFY_MS
-    )
+    decision = decide(None, command, snapshot.now, candidates=by_id(FAVOURITES), notify_timeout_ms=NOTIFY_MS)
     return Scene(snapshot, decision)
 
 
