@@ -1,7 +1,7 @@
 """Who and what there is, from memory: no booking waits for Postgres, and a change by plain SQL holds at once.
 
-Notifications tell which entry is stale; behind them a poll reads everything known again, because a notification
-can be missed (a disabled trigger, a lost connection). While Postgres is away the last known values are served.
+Notifications tell which entry is stale; behind them a poll reads everything known again, because one can be
+missed (a disabled trigger, a lost connection). While Postgres is away the last known values are served.
 """
 
 import asyncio

@@ -93,8 +93,8 @@ class Postgres:
             try:
                 yield connection
             finally:
-                # Not closed politely: that would wait for a server that may be gone. Locks and channels go with
-                # the socket.
+                # Not closed politely: that would wait for a server that may be gone. Locks and channels go
+                # with the socket.
                 connection.terminate()
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:

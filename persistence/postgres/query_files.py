@@ -1,4 +1,4 @@
-"""The SQL that the repositories speak, read once from the package: `queries/*.sql`, each query by its name."""
+"""The SQL that the repositories speak, read once from the package: `queries/*.sql`, each query by name."""
 
 import re
 from importlib import resources

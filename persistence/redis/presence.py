@@ -117,8 +117,8 @@ class RedisPresence:
 
     async def agree_on_shards(self) -> int:
         """The number of shards that the data was laid out with; stored by whoever comes first."""
-        stored = await self._client.call("SET", keys.SHARDS, self.shards, "NX", "GET")
-        return int(stored or self.shards)
+        await self._client.call("SET", keys.SHARDS, self.shards, "NX")
+        return int(await self._client.call("GET", keys.SHARDS))
 
     async def _run(self, script: Script, user_id: str, *arguments: str | int) -> list[Any]:
         s = self.shard(user_id)

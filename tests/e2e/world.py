@@ -33,6 +33,7 @@ class Hub:
     def __init__(self, data_dir: Path, *, nodes: int = 1, **settings: str) -> None:
         environment = {**os.environ, "HUB_JWT_SECRET": SECRET, **settings}
         command = [sys.executable, "-m", "hub", "dev", "--json", "--port", "0", "--nodes", str(nodes)]
+        self.data_dir = data_dir
         self.log = data_dir.parent / f"{data_dir.name}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -1,0 +1,573 @@
+"""The journal becomes rows once, in order, whatever is repeated, refused, forked or written by two at a time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from msgspec.structs import replace
+
+from hub.domain.errors import StoreFailed
+from hub.domain.ids import new_id, new_session_id
+from hub.domain.model import (
+    AssignmentStatus,
+    Event,
+    EventType,
+    Fallback,
+    RoutingType,
+    Session,
+    SessionStatus,
+    Wave,
+)
+from hub.domain.records import JournalEntry
+from persistence.postgres.pool import Postgres
+from persistence.postgres.record import FORK, PostgresRecord, Read
+from tests.postgres.conftest import Connection
+
+NOW = 1_700_000_000_123
+ORPHAN_MS = 7_200_000
+EPOCHS = {0: "first", 1: "first"}
+
+
+@pytest_asyncio.fixture
+async def postgres(database_url: str) -> AsyncIterator[Postgres]:
+    postgres = Postgres(database_url)
+    await postgres.connect()
+    yield postgres
+    await postgres.close()
+
+
+class Journal:
+    """Streams of entries as the writer reads them, and what was buried of them."""
+
+    def __init__(self, record: PostgresRecord) -> None:
+        self.record = record
+        self.streams: dict[int, list[JournalEntry]] = {0: [], 1: []}
+        self.buried: list[tuple[str, str]] = []
+        self.asked: list[dict[int, str]] = []
+
+    def add(self, session: Session | None, *events: Event, shard: int = 0, command: str = "") -> JournalEntry:
+        number = len(self.streams[shard]) + 1
+        entry = JournalEntry(
+            shard=shard,
+            id=f"{NOW}-{number}",
+            command_id=command or new_id(),
+            session=session,
+            events=events,
+        )
+        self.streams[shard].append(entry)
+        return entry
+
+    async def read(self, after: dict[int, str]) -> dict[int, list[JournalEntry]]:
+        self.asked.append(after)
+        return {
+            shard: [e for e in self.streams[shard] if _number(e.id) > _number(cursor)]
+            for shard, cursor in after.items()
+        }
+
+    async def bury(self, entry: JournalEntry, error: str) -> None:
+        self.buried.append((entry.id, error))
+
+    async def drain(self, shards: Sequence[int] = (0, 1), epochs: dict[int, str] | None = None) -> Any:
+        return await self.record.drain(shards, self.read, epochs=epochs or EPOCHS, bury=self.bury)
+
+
+def _number(entry_id: str) -> int:
+    return int(entry_id.partition("-")[2] or 0)
+
+
+@pytest.fixture
+def record(postgres: Postgres) -> PostgresRecord:
+    return PostgresRecord(postgres, orphan_ms=ORPHAN_MS)
+
+
+@pytest.fixture
+def journal(record: PostgresRecord) -> Journal:
+    return Journal(record)
+
+
+@pytest_asyncio.fixture
+async def mechanic(connection: Connection) -> str:
+    mechanic_id = new_id()
+    await connection.execute(
+        "insert into mechanics (id, first_name, last_name, status) values ($1, 'Mia', 'Kraft', 'approved')",
+        mechanic_id,
+    )
+    return mechanic_id
+
+
+def booking(customer_id: str | None = None, **changes: Any) -> Session:
+    customer_id = customer_id or new_id()
+    values: dict[str, Any] = {
+        "id": new_session_id(customer_id),
+        "customer_id": customer_id,
+        "customer_name": "Cora Lind",
+        "customer_email": "cora@example.com",
+        "session_type": "chat",
+        "plan_code": "chat10",
+        "payment": "paid",
+        "status": SessionStatus.PENDING,
+        "assignment_status": AssignmentStatus.OPEN,
+        "metadata": '{"car": "T4"}',
+        "created_at": NOW,
+        "updated_at": NOW,
+        "orphan_at": NOW + ORPHAN_MS,
+        "open_at": NOW,
+        "version": 1,
+    }
+    return Session(**values | changes)
+
+
+def step(session: Session, **changes: Any) -> Session:
+    """The next version, a second later."""
+    return replace(session, version=session.version + 1, updated_at=session.updated_at + 1_000, **changes)
+
+
+def accepted(session: Session, mechanic_id: str) -> Session:
+    return step(
+        session,
+        status=SessionStatus.WAITING,
+        assignment_status=AssignmentStatus.ACCEPTED,
+        mechanic_id=mechanic_id,
+        accepted_at=session.updated_at + 1_000,
+        open_at=None,
+    )
+
+
+def ended(session: Session, status: SessionStatus = SessionStatus.CANCELLED) -> Session:
+    return step(session, status=status, ended_at=session.updated_at + 1_000, open_at=None)
+
+
+def event(session: Session, kind: EventType, actor_id: str | None = None, **data: Any) -> Event:
+    return Event(
+        session_id=session.id,
+        type=kind,
+        at=session.updated_at,
+        version=session.version,
+        actor_id=actor_id,
+        data=data,
+    )
+
+
+async def everything(connection: Connection) -> list[Any]:
+    """Every row that a drain may write, with where it lies on disk: equal only if nothing was written."""
+    tables = ("customers", "sessions", "session_participants", "session_assignments", "session_events")
+    rows = [await connection.fetch(f"select t.ctid, t.xmin, t.* from {t} t order by t.ctid") for t in tables]
+    return [tuple(row.values()) for table in rows for row in table]
+
+
+async def test_versions_of_a_batch_become_one_row_with_its_history(
+    journal: Journal, connection: Connection, mechanic: str
+) -> None:
+    booked = booking(notes="It rattles", metadata='{"car":"T4"}')
+    taken = accepted(booked, mechanic)
+    live = step(taken, status=SessionStatus.LIVE, started_at=taken.updated_at + 1_000)
+    journal.add(booked, event(booked, EventType.CREATED, booked.customer_id, routing_type="broadcast"))
+    journal.add(taken, event(taken, EventType.ACCEPTED, mechanic, mechanic_id=mechanic))
+    last = journal.add(live, event(live, EventType.STARTED, mechanic))
+    result = await journal.drain()
+    assert (result.entries, result.buried, result.skipped) == (3, 0, frozenset())
+    assert result.cursors == {0: last.id}
+    row = await connection.fetchrow("select *, command_id::text as command from sessions")
+    assert row is not None
+    assert (row["status"], row["version"], row["command"]) == ("live", 3, last.command_id)
+    assert (row["notes"], str(row["mechanic_id"])) == ("It rattles", mechanic)
+    assert row["created_at"].timestamp() == pytest.approx(NOW / 1000, abs=1e-6)
+    people = await connection.fetch("select role, left_at from session_participants order by role")
+    assert [tuple(p) for p in people] == [("customer", None), ("mechanic", None)]
+    customer = await connection.fetchrow("select full_name, email from customers")
+    assert tuple(customer or ()) == ("Cora Lind", "cora@example.com")
+    types = await connection.fetch("select type from session_events order by version")
+    assert [t["type"] for t in types] == ["created", "accepted", "started"]
+
+
+async def test_a_replay_changes_nothing(journal: Journal, connection: Connection, mechanic: str) -> None:
+    booked = booking()
+    taken = accepted(booked, mechanic)
+    released = step(
+        taken, status=SessionStatus.PENDING, assignment_status=AssignmentStatus.OPEN, mechanic_id=None
+    )
+    done = ended(released)
+    journal.add(booked, event(booked, EventType.CREATED, booked.customer_id))
+    journal.add(taken, event(taken, EventType.ACCEPTED, mechanic, mechanic_id=mechanic))
+    journal.add(released, event(released, EventType.RELEASED, mechanic, mechanic_id=mechanic))
+    journal.add(done, event(done, EventType.CANCELLED, booked.customer_id))
+    entries = journal.streams[0]
+    for entry in entries:
+        await journal.record.write([entry], bury=journal.bury)
+    await connection.execute("update customers set full_name = 'Cora Lindgren'")
+    before = await everything(connection)
+    await journal.drain()
+    for entry in entries:
+        written = await journal.record.write([entry], bury=journal.bury)
+        assert written.rows == 0
+    assert await everything(connection) == before
+    assert journal.buried == []
+    left = await connection.fetch(
+        "select role, (extract(epoch from left_at) * 1000)::bigint as left_at from session_participants"
+    )
+    assert {tuple(row) for row in left} == {
+        ("customer", done.ended_at),
+        ("mechanic", released.updated_at),
+    }
+
+
+async def test_a_mechanic_may_come_back(journal: Journal, connection: Connection, mechanic: str) -> None:
+    booked = booking()
+    taken = accepted(booked, mechanic)
+    released = step(taken, status=SessionStatus.PENDING, assignment_status=AssignmentStatus.OPEN)
+    again = accepted(released, mechanic)
+    for session, kind in ((taken, EventType.ACCEPTED), (released, EventType.RELEASED)):
+        journal.add(session, event(session, kind, mechanic, mechanic_id=mechanic))
+        await journal.drain()
+    journal.add(again, event(again, EventType.ACCEPTED, mechanic, mechanic_id=mechanic))
+    await journal.drain()
+    assert (
+        await connection.fetchval("select left_at from session_participants where role = 'mechanic'") is None
+    )
+
+
+async def test_an_event_that_comes_twice_is_one(journal: Journal, connection: Connection) -> None:
+    booked = booking()
+    created = event(booked, EventType.CREATED, booked.customer_id)
+    journal.add(booked, created, created)
+    journal.add(None, created, event(booked, EventType.SEEN, new_id()))
+    await journal.drain()
+    assert await connection.fetchval("select count(*) from session_events") == 2
+
+
+async def test_a_known_name_is_never_lost(journal: Journal, connection: Connection) -> None:
+    first = booking()
+    gone = ended(first)
+    nameless = booking(first.customer_id, customer_name=None, customer_email=None, created_at=NOW + 5_000)
+    journal.add(first)
+    journal.add(gone)
+    journal.add(nameless)
+    await journal.drain()
+    name = await connection.fetchrow("select full_name, email from customers")
+    assert tuple(name or ()) == ("Cora Lind", "cora@example.com")
+    renamed = booking(first.customer_id, customer_name="Cora Berg", created_at=NOW + 9_000)
+    journal.add(ended(nameless))
+    journal.add(renamed)
+    await journal.drain()
+    assert await connection.fetchval("select full_name from customers") == "Cora Berg"
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "against the record"])
+async def test_a_fork_is_buried_and_the_row_stays(
+    journal: Journal, connection: Connection, together: bool
+) -> None:
+    booked = booking()
+    ours = journal.add(step(booked, notes="ours"))
+    if not together:
+        await journal.drain()
+    theirs = journal.add(step(booked, notes="theirs"))
+    other = journal.add(booking())
+    result = await journal.drain()
+    assert journal.buried == [(theirs.id, FORK)]
+    assert result.buried == 1
+    assert result.cursors == {0: other.id}
+    rows = await connection.fetch("select notes, command_id::text from sessions where notes is not null")
+    assert [tuple(row) for row in rows] == [("ours", ours.command_id)]
+    assert await connection.fetchval("select count(*) from sessions") == 2
+
+
+@pytest.mark.parametrize(
+    ("poison", "code"),
+    [
+        ({"notes": "nul \0 byte"}, "22021"),
+        ({"session_type": "fax"}, "23514"),
+        ({"metadata": "not json"}, "22P02"),
+        ({"workshop_id": "not an id"}, "22000"),
+        ({"plan_code": None}, "23502"),
+    ],
+    ids=["nul", "check", "json", "uuid", "null"],
+)
+async def test_poison_is_buried_alone(
+    journal: Journal, connection: Connection, poison: dict[str, Any], code: str
+) -> None:
+    before = [journal.add(booking()) for _ in range(5)]
+    bad = journal.add(booking(**poison))
+    after = [journal.add(booking()) for _ in range(3)]
+    journal.add(booking(), shard=1)
+    result = await journal.drain()
+    assert [entry_id for entry_id, _ in journal.buried] == [bad.id]
+    assert journal.buried[0][1].startswith(f"{code}: ")
+    assert (result.entries, result.buried) == (10, 1)
+    assert result.cursors[0] == after[-1].id
+    assert await connection.fetchval("select count(*) from sessions") == len(before) + len(after) + 1
+
+
+async def test_poison_among_the_events_is_buried(journal: Journal, connection: Connection) -> None:
+    booked = booking()
+    journal.add(booked, event(booked, EventType.CREATED, booked.customer_id))
+    bad = journal.add(None, event(booked, EventType.SEEN, new_id(), note="\0"))
+    await journal.drain()
+    assert [entry_id for entry_id, _ in journal.buried] == [bad.id]
+    assert await connection.fetchval("select count(*) from session_events") == 1
+
+
+async def test_nothing_moves_where_an_entry_cannot_be_buried(
+    journal: Journal, record: PostgresRecord, connection: Connection
+) -> None:
+    journal.add(booking())
+    journal.add(booking(session_type="fax"))
+
+    async def refuse(entry: JournalEntry, error: str) -> None:
+        raise StoreFailed("Redis does not answer", maybe_done=True)
+
+    with pytest.raises(StoreFailed):
+        await record.drain([0], journal.read, epochs=EPOCHS, bury=refuse)
+    assert await connection.fetchval("select count(*) from sessions") == 0
+    assert await connection.fetchval("select last_id from journal_cursor") == ""
+
+
+async def test_a_deleted_mechanic_becomes_null_and_stays_in_history(
+    journal: Journal, connection: Connection, mechanic: str
+) -> None:
+    taken = accepted(booking(preferred_mechanic_id=mechanic), mechanic)
+    await connection.execute("delete from mechanics")
+    journal.add(taken, event(taken, EventType.ACCEPTED, mechanic, mechanic_id=mechanic))
+    await journal.drain()
+    assert journal.buried == []
+    assert await connection.fetchrow("select mechanic_id from sessions") == (None,)
+    ids = await connection.fetchrow("select mechanic_id, preferred_mechanic_id from session_assignments")
+    assert ids == (None, None)
+    assert await connection.fetchval("select actor_id::text from session_events") == mechanic
+
+
+async def test_ending_one_and_booking_the_next_in_one_batch(journal: Journal, connection: Connection) -> None:
+    first = booking()
+    journal.add(first)
+    await journal.drain()
+    journal.add(ended(first))
+    second = booking(first.customer_id)
+    journal.add(second)
+    journal.add(ended(second))
+    third = booking(first.customer_id)
+    journal.add(third)
+    await journal.drain()
+    active = await connection.fetch("select id::text from sessions where status = 'pending'")
+    assert [row["id"] for row in active] == [third.id]
+
+
+async def test_a_second_active_session_waits_for_the_first_to_end(
+    journal: Journal, record: PostgresRecord, connection: Connection
+) -> None:
+    first = booking()
+    await record.write([journal.add(first)], bury=journal.bury)
+    second = journal.add(booking(first.customer_id))
+    with pytest.raises(StoreFailed, match="23505"):
+        await record.write([second], bury=journal.bury)
+    await record.write([journal.add(ended(first))], bury=journal.bury)
+    await record.write([second], bury=journal.bury)
+    assert await connection.fetchval("select count(*) from sessions") == 2
+    assert journal.buried == []
+
+
+async def test_two_writers_at_once_one_writes_and_one_skips(
+    journal: Journal, postgres: Postgres, connection: Connection
+) -> None:
+    for shard in (0, 1):
+        booked = booking()
+        journal.add(booked, event(booked, EventType.CREATED, booked.customer_id), shard=shard)
+    reading, go_on = asyncio.Event(), asyncio.Event()
+
+    def pausing(read: Read) -> Callable[[dict[int, str]], Awaitable[dict[int, list[JournalEntry]]]]:
+        async def paused(after: dict[int, str]) -> dict[int, list[JournalEntry]]:
+            reading.set()
+            await go_on.wait()
+            return await read(after)
+
+        return paused
+
+    first = asyncio.create_task(
+        journal.record.drain([0], pausing(journal.read), epochs=EPOCHS, bury=journal.bury)
+    )
+    await reading.wait()
+    other = Journal(PostgresRecord(postgres, orphan_ms=ORPHAN_MS))
+    other.streams = journal.streams
+    second = await other.drain([0, 1])
+    assert second.skipped == {0}
+    assert set(second.cursors) == {1}
+    go_on.set()
+    assert set((await first).cursors) == {0}
+    assert (await other.drain()).cursors == {}
+    assert await connection.fetchval("select count(*) from session_events") == 2
+
+
+async def test_a_cursor_of_another_epoch_starts_again(journal: Journal, connection: Connection) -> None:
+    journal.add(booking())
+    last = journal.add(booking())
+    await journal.drain([0])
+    await journal.drain([0])
+    assert journal.asked == [{0: ""}, {0: last.id}]
+    journal.streams[0].clear()
+    reborn = journal.add(booking())
+    result = await journal.drain([0], {0: "second"})
+    assert journal.asked[-1] == {0: ""}
+    assert result.cursors == {0: reborn.id}
+    cursor = await connection.fetchrow("select epoch, last_id from journal_cursor")
+    assert tuple(cursor or ()) == ("second", reborn.id)
+    assert await connection.fetchval("select count(*) from sessions") == 3
+
+
+async def test_a_shard_without_an_epoch_is_left_alone(journal: Journal) -> None:
+    journal.add(booking())
+    assert (await journal.drain([0], {1: "first"})).cursors == {}
+    assert journal.asked == []
+
+
+async def test_a_deleted_cursor_comes_back(journal: Journal, connection: Connection) -> None:
+    journal.add(booking())
+    await journal.drain([0])
+    await connection.execute("delete from journal_cursor")
+    assert (await journal.drain([0])).skipped == {0}
+    assert (await journal.drain([0])).skipped == frozenset()
+
+
+async def test_a_lost_connection_moves_nothing(journal: Journal, connection: Connection) -> None:
+    journal.add(booking())
+
+    async def cut(after: dict[int, str]) -> dict[int, list[JournalEntry]]:
+        await connection.fetch(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        return await journal.read(after)
+
+    with pytest.raises(StoreFailed) as failure:
+        await journal.record.drain([0], cut, epochs=EPOCHS, bury=journal.bury)
+    assert failure.value.maybe_done
+    assert await connection.fetchval("select count(*) from sessions") == 0
+    assert (await journal.drain([0])).entries == 1
+
+
+async def test_a_session_comes_back_as_it_was(
+    journal: Journal, record: PostgresRecord, connection: Connection, mechanic: str
+) -> None:
+    opened = booking(
+        notes="Ünï ☃",
+        is_urgent=True,
+        request_type="brand_specialist",
+        requested_brand="VW",
+        workshop_id=new_id(),
+        preferred_mechanic_id=mechanic,
+        priority_notified_at=NOW + 10,
+        fallback_reason=Fallback.PRIORITY_TIMEOUT,
+        fallback_at=NOW + 600_000,
+        open_at=NOW + 600_000,
+        routing_type=RoutingType.PRIORITY,
+    )
+    offered = booking(
+        assignment_status=AssignmentStatus.OFFERED,
+        routing_type=RoutingType.PRIORITY,
+        preferred_mechanic_id=mechanic,
+        priority_window_minutes=7,
+        waves=(Wave(mechanic, 420_000),),
+        expires_at=NOW + 420_000,
+        open_at=None,
+    )
+    queued = replace(
+        offered,
+        id=new_session_id(offered.customer_id),
+        customer_id=new_id(),
+        assignment_status=AssignmentStatus.QUEUED,
+        wait_if_offline=True,
+    )
+    taken = accepted(booking(), mechanic)
+    done = ended(booking())
+    for session in (opened, offered, queued, taken, done):
+        journal.add(session)
+    await journal.drain()
+    for session in (opened, offered, queued, taken, done):
+        assert await record.session(session.id) == session
+    assert {s.id for s in await record.active_sessions()} == {opened.id, offered.id, queued.id, taken.id}
+    assert await record.versions([done.id, taken.id, new_id()]) == {done.id: 2, taken.id: 2}
+    assert await record.session(new_id()) is None
+    assert await record.session("nonsense") is None
+    await connection.execute("delete from mechanics")
+    orphaned = await record.session(offered.id)
+    assert orphaned is not None
+    assert (orphaned.assignment_status, orphaned.offered_to) == (AssignmentStatus.OPEN, None)
+    assert (orphaned.open_at, orphaned.expires_at) == (NOW, None)
+
+
+async def test_history_is_in_order(journal: Journal, record: PostgresRecord) -> None:
+    booked, mechanic = booking(), new_id()
+    turned = step(booked)
+    history = [
+        event(booked, EventType.CREATED, booked.customer_id),
+        event(booked, EventType.OFFERED, mechanic_id=mechanic, wave=0),
+        event(turned, EventType.OFFER_EXPIRED, mechanic_id=mechanic),
+        event(turned, EventType.BROADCAST, reason="priority_timeout"),
+    ]
+    journal.add(booked, *history[:2])
+    journal.add(turned, *history[2:])
+    await journal.drain()
+    assert await record.events(booked.id) == history
+    assert await record.events("nonsense") == []
+
+
+async def test_orphans_expire_and_a_later_version_still_holds(
+    journal: Journal, record: PostgresRecord, connection: Connection
+) -> None:
+    stuck = booking()
+    journal.add(stuck)
+    await journal.drain()
+    assert await record.expire_orphans() == 1
+    assert await record.expire_orphans() == 0
+    journal.add(ended(stuck, SessionStatus.EXPIRED))
+    await journal.drain()
+    row = await connection.fetchrow("select status, version from sessions")
+    assert tuple(row or ()) == ("expired", 2)
+
+
+async def test_one_has_the_lock(record: PostgresRecord) -> None:
+    async with record.advisory_lock(77) as mine:
+        assert mine
+        async with record.advisory_lock(77) as theirs:
+            assert not theirs
+        async with record.advisory_lock(78) as other:
+            assert other
+
+
+async def test_a_killed_holder_gives_up_its_lock(record: PostgresRecord, connection: Connection) -> None:
+    async with record.advisory_lock(77) as mine:
+        assert mine
+        await connection.fetch(
+            "select pg_terminate_backend(pid, 5000) from pg_locks where locktype = 'advisory' and objid = 77"
+        )
+        async with record.advisory_lock(77) as theirs:
+            assert theirs
+
+
+async def test_presence_is_mirrored_and_never_set_back(
+    record: PostgresRecord, connection: Connection, mechanic: str
+) -> None:
+    async def state() -> tuple[Any, ...]:
+        row = await connection.fetchrow(
+            "select is_online, (extract(epoch from last_seen_at) * 1000)::bigint from mechanics"
+        )
+        return tuple(row or ())
+
+    await record.mirror_presence([(mechanic, True, NOW), (mechanic, False, NOW - 1), (new_id(), True, NOW)])
+    assert await state() == (True, NOW)
+    await record.mirror_presence([(mechanic, False, NOW - 1)])
+    assert await state() == (True, NOW)
+    await record.mirror_presence([(mechanic, False, NOW + 1)])
+    assert await state() == (False, NOW + 1)
+    await record.mirror_presence([])
+
+
+async def test_a_refused_statement_is_told_without_anybodys_data(record: PostgresRecord) -> None:
+    journal = Journal(record)
+    first = booking()
+    await record.write([journal.add(first)], bury=journal.bury)
+    with pytest.raises(StoreFailed) as failure:
+        await record.write([journal.add(booking(first.customer_id))], bury=journal.bury)
+    assert not failure.value.maybe_done
+    assert first.customer_id not in failure.value.detail
+    assert isinstance(failure.value.__cause__, asyncpg.UniqueViolationError)
