@@ -221,9 +221,7 @@ class Dispatcher:
         due = snapshot.now + _WORK_CHECKED_AFTER_MS
         near = [at for at in after.deadlines.values() if at < snapshot.now + _NEAR_MS]
         declined = snapshot.declined | ({decision.declined_by} if decision.declined_by else frozenset())
-        hints = self._announcements.hints(
-            snapshot.session, decision, declined, min(near, default=None)
-        )
+        hints = self._announcements.hints(snapshot.session, decision, declined, min(near, default=None))
         outcome, detail = await self._until_known(
             snapshot,
             decision,

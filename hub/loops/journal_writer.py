@@ -21,6 +21,7 @@ _POLL_S = 1.0
 _PAGE = 500
 _BACK_OFF_S = (0.05, 0.1, 0.5, 1.0, 2.0, 5.0)
 _SKIPPED_S = 0.01
+_ALARM_EVERY = 10
 
 
 class JournalWriter:
@@ -66,6 +67,9 @@ class JournalWriter:
                     logger.warning("journal_waits", extra={"detail": error.detail})
                 await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])
                 failures += 1
+                if failures % _ALARM_EVERY == 0:
+                    logger.error("journal_stuck", extra={"failures": failures, "detail": error.detail})
+                    self._alarm("journal_stuck")
                 self._bell.ring()
             except Exception:
                 logger.exception("journal_failed")

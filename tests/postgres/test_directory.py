@@ -53,6 +53,12 @@ async def postgres(database_url: str) -> AsyncIterator[Postgres]:
 
 
 @pytest.fixture
+def connection(committed: Connection) -> Connection:
+    """What it writes is seen by the pool."""
+    return committed
+
+
+@pytest.fixture
 def ears() -> Ears:
     return Ears()
 
@@ -256,7 +262,7 @@ async def test_setting_a_flag(directory: PostgresDirectory, connection: Connecti
 async def test_a_node_starts_without_postgres_and_outlives_it(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path)
     server.start()
-    url = server.url
+    url, port = server.url, server.port
     try:
         await Migrator(url).up()
         connection = await asyncpg.connect(url)
@@ -272,7 +278,7 @@ async def test_a_node_starts_without_postgres_and_outlives_it(tmp_path: Path) ->
         with pytest.raises(StoreFailed):
             await directory.flag(FAVORITES_PRIORITY)
 
-        server = EmbeddedPostgres(tmp_path, port=server.port)
+        server = EmbeddedPostgres(tmp_path, port=port)
         server.start()
         async with asyncio.timeout(LIMIT_S):
             await directory.listening.wait()
@@ -307,6 +313,7 @@ class Source:
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.asked: list[set[str]] = []
+        self.reading = asyncio.Event()
         self.open = asyncio.Event()
         self.open.set()
         self.failing = False
@@ -314,6 +321,7 @@ class Source:
     async def fetch(self, keys: list[str]) -> Mapping[str, str]:
         self.asked.append(set(keys))
         found = {key: self.values[key] for key in keys if key in self.values}
+        self.reading.set()
         await self.open.wait()
         if self.failing:
             raise StoreFailed("away", maybe_done=False)
@@ -336,8 +344,7 @@ async def test_a_change_during_a_read_is_not_missed() -> None:
     source.open.clear()
     cache = BatchedCache(source.fetch, "none", 10)
     waiting = asyncio.create_task(cache.get("a"))
-    while not source.asked:
-        await asyncio.sleep(0)
+    await source.reading.wait()
     source.values = {"a": "new"}
     refreshing = asyncio.create_task(cache.refresh(["a", "unknown"]))
     await asyncio.sleep(0)
@@ -378,8 +385,7 @@ async def test_a_waiter_that_gives_up_does_not_take_the_others_along() -> None:
     cache = BatchedCache(source.fetch, "none", 10)
     first = asyncio.create_task(cache.get("a"))
     second = asyncio.create_task(cache.get("a"))
-    while not source.asked:
-        await asyncio.sleep(0)
+    await source.reading.wait()
     first.cancel()
     source.open.set()
     assert await second == "none"

@@ -27,9 +27,7 @@ async def work(bench: Bench) -> set[str]:
 
 
 @pytest.mark.parametrize("chosen", [Status.ONLINE, Status.AWAY])
-async def test_a_live_session_makes_busy_and_its_end_restores_the_choice(
-    bench: Bench, chosen: Status
-) -> None:
+async def test_live_is_busy_and_the_end_restores_the_choice(bench: Bench, chosen: Status) -> None:
     await online(bench, chosen)
 
     await bench.presence.set_work(ANA, "first", held=True, live=True)

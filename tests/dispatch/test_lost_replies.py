@@ -1,0 +1,221 @@
+"""A commit whose reply is lost is answered once it is known, and has happened exactly once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from hub.domain import commands as cmd
+from hub.domain.errors import StoreFailed, Unavailable
+from hub.domain.model import EventType
+from hub.domain.records import Outcome
+from persistence.redis import keys, scripts
+from persistence.redis.sessions import RedisSessions
+from tests.dispatch.office import Office, assert_in_place, history
+from tests.domain.samples import ANA, CUSTOMER
+from tests.redis.bench import PATIENCE_S, Bench, open_bench
+
+COMMIT = scripts.COMMIT.digest.encode()
+
+
+class Proxy:
+    """A line to the server that breaks when a commit passes, on its way there or its reply's way back."""
+
+    def __init__(self, url: str) -> None:
+        target = urlsplit(url)
+        self._host, self._port = target.hostname, target.port
+        self._server: asyncio.Server | None = None
+        self._lines: set[asyncio.Task[None]] = set()
+        self.cuts: list[str] = []
+        """Where the next commits are lost: 'request' or 'reply'."""
+        self.url = ""
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = "redis://{}:{}/0".format(*self._server.sockets[0].getsockname())
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for line in list(self._lines):
+            line.cancel()
+        await asyncio.gather(*self._lines, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, near: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._lines.add(task)
+        far, server = await asyncio.open_connection(self._host, self._port)
+        back = asyncio.create_task(self._answers(far, client))
+        try:
+            while request := await near.read(65_536):
+                cut = self.cuts.pop(0) if COMMIT in request and self.cuts else ""
+                if cut == "request":
+                    break
+                if cut == "reply":
+                    back.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await back
+                    server.write(request)
+                    await far.read(1)
+                    break
+                server.write(request)
+        finally:
+            back.cancel()
+            for writer in (client, server):
+                writer.transport.abort()
+            self._lines.discard(task)
+
+    async def _answers(self, far: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        while reply := await far.read(65_536):
+            client.write(reply)
+
+
+@pytest_asyncio.fixture
+async def proxy(bench: Bench) -> AsyncIterator[Proxy]:
+    proxy = Proxy(bench.url)
+    await proxy.open()
+    yield proxy
+    await proxy.close()
+
+
+@pytest_asyncio.fixture
+async def far_office(proxy: Proxy) -> AsyncIterator[Office]:
+    """At the far end of the line that breaks."""
+    async with open_bench(proxy.url) as far:
+        yield Office(far)
+
+
+CUTS = [["request"], ["reply"], ["reply", "reply"], ["request", "reply", "request"]]
+
+
+@pytest.mark.parametrize("cuts", CUTS, ids="-".join)
+async def test_a_booking_is_made_once(
+    office: Office, far_office: Office, proxy: Proxy, bench: Bench, cuts: list[str]
+) -> None:
+    await office.execute((await office.book()).id, cmd.Cancel(CUSTOMER))
+    proxy.cuts = list(cuts)
+
+    session, new = await far_office.try_book(key="second", fingerprint="abc")
+
+    assert proxy.cuts == []
+    assert session is not None
+    assert new
+    assert await history(bench, session) == [EventType.CREATED, EventType.BROADCAST]
+    assert [event.type for event in far_office.events] == [EventType.CREATED, EventType.BROADCAST]
+    assert len(far_office.commits) == 1
+    await assert_in_place(bench, session)
+
+
+@pytest.mark.parametrize("cuts", CUTS, ids="-".join)
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (cmd.Accept(mechanic_id=ANA), EventType.ACCEPTED),
+        (cmd.Cancel(CUSTOMER), EventType.CANCELLED),
+    ],
+    ids=["accept", "cancel"],
+)
+async def test_a_command_is_done_once(
+    office: Office,
+    far_office: Office,
+    proxy: Proxy,
+    bench: Bench,
+    cuts: list[str],
+    command: cmd.Command,
+    told: EventType,
+) -> None:
+    session = await office.book()
+    # Scripts are known by their digests from here on.
+    await far_office.execute(session.id, cmd.Decline(ANA))
+    proxy.cuts = list(cuts)
+
+    done = await far_office.execute(session.id, command)
+
+    assert proxy.cuts == []
+    assert done.version == session.version + 1
+    assert (await history(bench, session)).count(told) == 1
+    assert [event.type for event in far_office.events].count(told) == 1
+    await assert_in_place(bench, done)
+
+
+class DoubtfulSessions(RedisSessions):
+    """Loses the replies to commits while `after` says what to do once the commit has really happened."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench.client, bench.sessions.shards)
+        self.after: Callable[[], Any] | None = None
+        self.happened: list[Outcome] = []
+
+    async def commit(self, *args: Any, **options: Any) -> tuple[Outcome, str]:
+        outcome, detail = await super().commit(*args, **options)
+        self.happened.append(outcome)
+        if self.after is not None:
+            after, self.after = self.after, None
+            await after()
+            raise StoreFailed("The reply was lost.", maybe_done=True)
+        return outcome, detail
+
+
+async def test_a_failure_without_doubt_is_told_at_once(bench: Bench) -> None:
+    class Refusing(RedisSessions):
+        async def commit(self, *args: Any, **options: Any) -> tuple[Outcome, str]:
+            raise StoreFailed("Out of memory.", maybe_done=False)
+
+    office = Office(bench, sessions=Refusing(bench.client, bench.sessions.shards))
+
+    with pytest.raises(StoreFailed):
+        await office.book()
+    assert office.commits == []
+
+
+async def test_somebody_else_going_on_does_not_hide_that_it_happened(office: Office, bench: Bench) -> None:
+    session = await office.book()
+    sessions = DoubtfulSessions(bench)
+    doubtful = Office(bench, sessions=sessions)
+
+    async def start() -> None:
+        await office.execute(session.id, cmd.Start(ANA))
+
+    sessions.after = start
+    accepted = await doubtful.execute(session.id, cmd.Accept(mechanic_id=ANA))
+
+    assert sessions.happened == [Outcome.COMMITTED, Outcome.REPEATED]
+    assert accepted.version == session.version + 1
+    assert len(doubtful.commits) == 1
+
+
+async def test_what_may_have_happened_before_data_was_lost_is_not_denied(bench: Bench) -> None:
+    """The commit happened, the record may have it; then the data was lost, and the reply with it.
+
+    "Recovering" would say that it did not happen and will not: the answer has to wait for the recovery.
+    """
+    sessions = DoubtfulSessions(bench)
+    office = Office(bench, sessions=sessions)
+    shard = bench.presence.shard(CUSTOMER)
+
+    async def lose() -> None:
+        await bench.raw.delete(keys.epoch(shard))
+
+    sessions.after = lose
+    booking = asyncio.create_task(office.try_book())
+    async with asyncio.timeout(PATIENCE_S):
+        waiting = asyncio.create_task(office.gate.suspected.wait())
+        await asyncio.wait({waiting, booking}, return_when=asyncio.FIRST_COMPLETED)
+        await waiting
+        # What recovery does: the session is restored from the record, the epoch set last.
+        office.gate.shut()
+        await bench.sessions.set_epoch(shard, "second-epoch")
+        office.gate.open()
+        try:
+            session, _ = await booking
+        except Unavailable as error:
+            pytest.fail(f"denied what has happened: {error}")
+
+    assert session is not None
+    await assert_in_place(bench, session)
