@@ -13,9 +13,6 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import uvicorn
-from persistence.postgres.directory import PostgresDirectory
-from persistence.postgres.pool import Postgres
-from persistence.postgres.record import PostgresRecord
 
 from hub import __version__
 from hub.api.application import http_application
@@ -48,7 +45,10 @@ from hub.sockets.server import HubServer
 from hub.wire.announce import Announcer
 from persistence.embedded import EmbeddedPostgres, EmbeddedStoreError, EmbeddedValkey
 from persistence.postgres.demo import load_demo
+from persistence.postgres.directory import PostgresDirectory
 from persistence.postgres.migrate import MigrationError, Migrator
+from persistence.postgres.pool import Postgres
+from persistence.postgres.record import PostgresRecord
 from persistence.redis.bus import RedisBus
 from persistence.redis.client import RedisClient
 from persistence.redis.journal import RedisJournal

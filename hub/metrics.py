@@ -11,7 +11,7 @@ _LATENESS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
 
 class Metrics:
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # its library leaves it untyped
         self.registry = CollectorRegistry()
         self.events = Counter("hub_events", "Events of sessions.", ["type"], registry=self.registry)
         self.bookings = Counter(

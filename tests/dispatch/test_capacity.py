@@ -59,10 +59,7 @@ async def test_of_two_accepts_at_once_one_is_too_many(bench: Bench, other_office
         booked = [await office.book(new_id()) for office in offices]
 
         outcomes = await asyncio.gather(
-            *(
-                o.execute(s.id, cmd.Accept(mechanic_id=mechanic_id))
-                for o, s in zip(offices, booked, strict=True)
-            ),
+            *(o.execute(s.id, accept) for o, s in zip(offices, booked, strict=True)),
             return_exceptions=True,
         )
 

@@ -26,13 +26,7 @@ async def test_a_life_from_booking_to_end(office: Office, bench: Bench) -> None:
         await assert_in_place(bench, session)
         assert await work_of(bench, ANA) == ({session.id} if session.held_by else set())
 
-    told = [
-        EventType.CREATED,
-        EventType.BROADCAST,
-        EventType.ACCEPTED,
-        EventType.STARTED,
-        EventType.COMPLETED,
-    ]
+    told = [*BOOKED, EventType.ACCEPTED, EventType.STARTED, EventType.COMPLETED]
     assert session.status is SessionStatus.COMPLETED
     assert [event.type for event in office.events] == told
     assert await history(bench, session) == told
