@@ -44,6 +44,7 @@ from hub.sockets.registry import Registry
 from hub.sockets.server import HubServer
 from hub.wire.announce import Announcer
 from persistence.embedded import EmbeddedPostgres, EmbeddedStoreError, EmbeddedValkey
+from persistence.postgres.census import Census
 from persistence.postgres.demo import load_demo
 from persistence.postgres.directory import PostgresDirectory
 from persistence.postgres.migrate import MigrationError, Migrator
@@ -61,6 +62,7 @@ __all__ = [
     "EmbeddedValkey",
     "MigrationError",
     "Node",
+    "census",
     "flag_store",
     "load_demo",
     "migrator",
@@ -328,6 +330,11 @@ def _ms(seconds: float) -> int:
 
 
 # What the commands need of the stores
+
+
+def census(postgres_url: str) -> Census:
+    """People and rows, for simulations."""
+    return Census(postgres_url)
 
 
 def migrator(postgres_url: str) -> Migrator:

@@ -7,6 +7,7 @@ from hub.cli.dev import dev
 from hub.cli.flag import flag
 from hub.cli.migrate import migrate
 from hub.cli.serve import serve
+from hub.cli.simulate import simulate_command
 from hub.cli.token import token
 
 
@@ -16,5 +17,5 @@ def main() -> None:
     """Dispatch hub: a customer's favourite mechanic gets the request first."""
 
 
-for command in (dev, serve, migrate, token, flag):
+for command in (dev, serve, migrate, token, flag, simulate_command):
     main.add_command(command)

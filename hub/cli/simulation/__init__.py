@@ -1,0 +1,1 @@
+"""Simulated mechanics and customers, who do what people do to a hub."""

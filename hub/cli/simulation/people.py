@@ -1,0 +1,211 @@
+"""How people behave: some answer at once, some late, some never; some lose the network in between."""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from msgspec import Struct
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
+from hub.cli.simulation.tally import Tally
+from hub.client import HubHttp, HubProblem, HubSocket
+
+Json = dict[str, Any]
+
+GONE = (HubProblem, ConnectionClosed, InvalidHandshake, httpx.TransportError, OSError, TimeoutError)
+"""What a lost network, a restarting node or a refusal look like to a client."""
+
+HABITS = (
+    ("accepts at once", 40),
+    ("accepts late", 15),
+    ("declines", 15),
+    ("ignores", 12),
+    ("loses the network", 10),
+    ("goes busy", 8),
+)
+_REPAIR_S = (0.5, 4.0)
+_SOON_S = (0.05, 0.8)
+_AWAY_S = (0.2, 3.0)
+_RETRIES = 40
+
+
+class Hub(Struct, frozen=True):
+    """How to reach the hub as somebody."""
+
+    urls: list[str]
+    client: httpx.AsyncClient
+    token_for: Callable[[str, str, str], str]
+
+    def http(self, role: str, user_id: str, name: str, dice: random.Random) -> HubHttp:
+        return HubHttp(self.client, dice.choice(self.urls), self.token_for(role, user_id, name))
+
+
+class Mechanic:
+    """Stays connected, comes back when the connection goes, and takes one session at a time."""
+
+    def __init__(self, hub: Hub, user_id: str, name: str, tally: Tally, dice: random.Random) -> None:
+        self.id = user_id
+        self.name = name
+        self._hub = hub
+        self._tally = tally
+        self._dice = dice
+        self._token = hub.token_for("mechanic", user_id, name)
+        self._http = hub.http("mechanic", user_id, name, dice)
+        self._work: set[asyncio.Task[None]] = set()
+        self._occupied = False
+
+    async def live(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                try:
+                    await self._shift()
+                except GONE:
+                    await asyncio.sleep(self._dice.uniform(*_AWAY_S))
+        finally:
+            for task in self._work:
+                task.cancel()
+            await asyncio.gather(*self._work, return_exceptions=True)
+
+    async def _shift(self) -> None:
+        binary = self._dice.random() < 0.5
+        socket = await HubSocket.connect(
+            self._hub.urls[self._dice.randrange(len(self._hub.urls))], self._token, binary=binary
+        )
+        self._tally.sockets += 1
+        try:
+            for item in socket.welcome["assignments"]:
+                self._consider(socket, item["assignment"], urgent=item["priority"])
+            async for event in socket.events():
+                if event["event"] in ("priority_session_request", "new_assignment"):
+                    self._tally.frame(event, time.perf_counter())
+                    urgent = event["event"] == "priority_session_request"
+                    window_s = event["payload"].get("expires_in_ms", 10_000) / 1000
+                    self._consider(
+                        socket, event["payload"]["request"]["assignment"], urgent=urgent, window_s=window_s
+                    )
+        finally:
+            self._tally.sockets -= 1
+            await socket.close()
+
+    def _consider(self, socket: HubSocket, assignment: Json, *, urgent: bool, window_s: float = 10.0) -> None:
+        if self._occupied:
+            return
+        task = asyncio.create_task(self._respond(socket, assignment["id"], urgent, window_s))
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def _respond(self, socket: HubSocket, assignment_id: str, urgent: bool, window_s: float) -> None:
+        dice = self._dice
+        habit = dice.choices([h for h, _ in HABITS], [w for _, w in HABITS])[0]
+        try:
+            if urgent:
+                await socket.request("ack", assignment_id=assignment_id, stage="delivered")
+            match habit:
+                case "accepts at once":
+                    await asyncio.sleep(dice.uniform(*_SOON_S))
+                    await self._accept(socket, assignment_id)
+                case "accepts late":
+                    await asyncio.sleep(window_s * dice.uniform(0.6, 0.95))
+                    await self._accept(socket, assignment_id)
+                case "declines":
+                    await asyncio.sleep(dice.uniform(*_SOON_S))
+                    await socket.request("decline", assignment_id=assignment_id, reason="not now")
+                case "loses the network" if urgent:
+                    socket.abort()
+                case "goes busy":
+                    await socket.request("status", status="busy")
+                    await asyncio.sleep(dice.uniform(*_AWAY_S))
+                    await socket.request("status", status="online")
+                case _:
+                    return
+        except HubProblem as problem:
+            self._tally.refuse(problem.code)
+        except GONE:
+            return
+
+    async def _accept(self, socket: HubSocket, assignment_id: str) -> None:
+        """Take it, do it, end it; now and then give it back."""
+        if self._occupied:
+            return
+        self._occupied = True
+        try:
+            answer = await socket.request("accept", assignment_id=assignment_id)
+            session = answer["session"]
+            self._tally.accept(session, answer["assignment"], self.id)
+            if self._dice.random() < 0.05:
+                self._tally.release(session["id"])
+                await socket.request("release", assignment_id=assignment_id, reason="flat tyre")
+                return
+            await asyncio.sleep(self._dice.uniform(*_SOON_S))
+            await persistently(lambda: self._http.start_session(session["id"]))
+            await asyncio.sleep(self._dice.uniform(*_REPAIR_S))
+            if self._dice.random() < 0.7:
+                ended = await persistently(lambda: self._http.end_session(session["id"]))
+                self._tally.end(ended["session"])
+        finally:
+            self._occupied = False
+
+
+class Customer:
+    """Books, waits, and gives up when it takes too long."""
+
+    def __init__(
+        self, hub: Hub, user_id: str, name: str, favorites: list[str], tally: Tally, dice: random.Random
+    ) -> None:
+        self.id = user_id
+        self._favorites = favorites
+        self._tally = tally
+        self._dice = dice
+        self._http = hub.http("customer", user_id, name, dice)
+
+    async def visit(self, patience_s: float) -> None:
+        """One booking from its start to its end."""
+        key = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+        wish = self._wish()
+        self._tally.sending(self.id, time.perf_counter())
+        try:
+            answer = await persistently(lambda: self._http.book(key=key, **wish))
+        except HubProblem as problem:
+            self._tally.refuse(problem.code)
+            return
+        self._tally.book(answer, time.perf_counter())
+        session_id = answer["session"]["id"]
+        deadline = time.perf_counter() + patience_s
+        while time.perf_counter() < deadline:
+            await asyncio.sleep(self._dice.uniform(0.5, 1.5))
+            found = (await persistently(self._http.active_session))["session"]
+            if found is None or found["id"] != session_id:
+                return
+            if found["status"] == "live":
+                deadline += 1.0
+        ended = await persistently(lambda: self._http.end(session_id))
+        self._tally.end(ended["session"])
+
+    def _wish(self) -> Json:
+        wish: Json = {"plan_code": "free", "notes": "Simulated."}
+        kind = self._dice.choices(("favourite", "sequence", "anyone"), (65, 15, 20))[0]
+        if kind == "favourite" and self._favorites:
+            wish |= {"routing_type": "priority_broadcast", "preferred_mechanic_id": self._favorites[0]}
+            wish["wait_if_offline"] = self._dice.random() < 0.05
+        elif kind == "sequence":
+            wish["routing_type"] = "favorites_sequence"
+        return wish
+
+
+async def persistently(ask: Callable[[], Any]) -> Any:
+    """Ask until there is an answer: lost connections and 503 are weather, refusals are answers."""
+    for attempt in range(_RETRIES):
+        try:
+            return await ask()
+        except HubProblem as problem:
+            if problem.retry_after is None:
+                raise
+            await asyncio.sleep(min(problem.retry_after, 2.0) * random.uniform(0.3, 1.0))
+        except httpx.TransportError:
+            await asyncio.sleep(min(0.1 * 2**attempt, 2.0))
+    raise HubProblem("unreachable", "The hub did not answer for a long time.")
