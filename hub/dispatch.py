@@ -271,6 +271,8 @@ class Dispatcher:
                 self.gate.suspect()
                 if not doubt:
                     raise _recovering()
+                # Whether it happened shows once the record is back; recovery opens the gate again.
+                self.gate.shut()
                 await self.gate.passed()
             return outcome, detail
 

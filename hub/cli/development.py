@@ -16,7 +16,7 @@ import httpx
 from msgspec import Struct
 
 from hub.app import EmbeddedPostgres, EmbeddedStoreError, EmbeddedValkey, flag_store, load_demo, migrator
-from hub.cli.greeting import greet
+from hub.cli.greeting import greet, greet_watchers
 from hub.cli.serve import spawn_node
 from hub.cli.workspace import Workspace
 from hub.domain.errors import Unavailable
@@ -93,6 +93,8 @@ class Development:
         self._workspace.write_addresses(addresses)
         if self._options.as_json:
             print(json.dumps(addresses), flush=True)
+        elif self._options.simulate:
+            greet_watchers(addresses)
         else:
             greet(addresses, people, self._secret(), self._settings.jwt_role_claim)
         if self._options.simulate:

@@ -10,16 +10,22 @@ from hub.identity import issue
 _TTL_S = 30 * 86_400
 
 
+def greet_watchers(addresses: Mapping[str, Any]) -> None:
+    """For those who came to see the simulation."""
+    click.echo(f"\n  hub is ready: {'  '.join(addresses['urls'])}")
+    click.echo(f"  redis     {addresses['redis_url']}")
+    click.echo(f"  postgres  {addresses['postgres_url']}\n")
+
+
 def greet(
     addresses: Mapping[str, Any], people: Sequence[tuple[str, str, str]], secret: str, role_claim: str
 ) -> None:
     """`people` are (role, name, id) of the demo data; without a shared secret no tokens can be made."""
     url = addresses["urls"][0]
-    click.echo(f"\n  hub is ready: {'  '.join(addresses['urls'])}")
-    click.echo(f"  redis     {addresses['redis_url']}")
-    click.echo(f"  postgres  {addresses['postgres_url']}\n")
+    greet_watchers(addresses)
     if not secret:
         return
+    click.echo("  tokens for the demo people:")
     tokens = {}
     for role, name, user_id in people:
         tokens[name] = issue(secret, role=role, user_id=user_id, ttl=_TTL_S, name=name, role_claim=role_claim)

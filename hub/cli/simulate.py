@@ -1,6 +1,7 @@
 """`hub simulate`: simulated mechanics and customers against a running hub."""
 
 import asyncio
+import contextlib
 import signal
 import sys
 
@@ -115,4 +116,5 @@ async def _run(simulation: Simulation, console: Console) -> Summary:
         return await simulation.run()
     finally:
         shown.cancel()
-        await asyncio.gather(shown, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await shown

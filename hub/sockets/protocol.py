@@ -22,6 +22,11 @@ EXTENSION = "hub.socket"
 
 _LINGER_S = 2.0
 
+# uvicorn logs the query string of every handshake as information on its error logger, access log or not, and
+# websockets logs headers there when debugging. Here they get a logger that lets through only what went wrong.
+quiet = logging.getLogger("hub.sockets.protocol")
+quiet.setLevel(logging.WARNING)
+
 
 class UpgradeGate:
     """Shared by all sockets of a server: while `refusing`, upgrades get a 503."""
@@ -53,9 +58,6 @@ class HubProtocol(WebSocketsSansIOProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        # uvicorn logs the query string of every handshake on its error logger, access log or not; websockets
-        # logs headers on the same one when debugging.
-        quiet = logging.getLogger("hub.sockets.protocol")
         self.logger = quiet
         self.conn.logger = quiet
         self.conn.debug = False

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from hub.identity import issue
@@ -272,6 +273,9 @@ async def test_no_token_in_any_log(world: World) -> None:
     ana = await world.mechanic()
     await ana.online()
     await ana.call("GET", f"/api/mechanic/queue?token={ana.token}")
+    query = f"?token={ana.token}&apikey={ana.token}"
+    async with connect(world.hub.urls[0].replace("http", "ws") + f"/ws{query}", proxy=None):
+        await ana.call("GET", f"/api/nowhere{query}")
     with pytest.raises(InvalidStatus):
         await world.socket(origin="https://evil.example", additional_headers={"Authorization": ana.token})
     assert ana.token[:40] not in world.hub.log.read_text()

@@ -90,7 +90,7 @@ def _latency(ms: tuple[float, float]) -> str:
 
 def _counts(title: str, counts: Mapping[str, int]) -> Table:
     table = Table(title=title, show_header=False, box=None, title_justify="left", min_width=26)
-    for what, number in _ordered(counts):
+    for what, number in _ordered(counts) or [("none yet", 0)]:
         table.add_row(what, str(number))
     return table
 

@@ -165,7 +165,7 @@ class Customer:
 
     async def visit(self, patience_s: float) -> None:
         """One booking from its start to its end."""
-        key = str(uuid.UUID(int=self._dice.getrandbits(128), version=4))
+        key = str(uuid.uuid4())  # not of the seed: a repeated run must not find the last one's bookings
         wish = self._wish()
         self._tally.sending(self.id, time.perf_counter())
         try:
@@ -175,14 +175,14 @@ class Customer:
             return
         self._tally.book(answer, time.perf_counter())
         session_id = answer["session"]["id"]
-        deadline = time.perf_counter() + patience_s
+        live, deadline = False, time.perf_counter() + patience_s
         while time.perf_counter() < deadline:
             await asyncio.sleep(self._dice.uniform(0.5, 1.5))
             found = (await persistently(self._http.active_session))["session"]
             if found is None or found["id"] != session_id:
                 return
-            if found["status"] == "live":
-                deadline += 1.0
+            if found["status"] == "live" and not live:
+                live, deadline = True, time.perf_counter() + _REPAIR_S[1]
         ended = await persistently(lambda: self._http.end(session_id))
         self._tally.end(ended["session"])
 
