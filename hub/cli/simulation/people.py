@@ -61,6 +61,7 @@ class Mechanic:
     async def live(self) -> None:
         """Until cancelled."""
         try:
+            await self._finish_earlier_work()
             while True:
                 try:
                     await self._shift()
@@ -70,6 +71,15 @@ class Mechanic:
             for task in self._work:
                 task.cancel()
             await asyncio.gather(*self._work, return_exceptions=True)
+
+    async def _finish_earlier_work(self) -> None:
+        """What an earlier run broke off would keep this mechanic busy."""
+        held = await persistently(self._http.held)
+        for item in [held, *held["others"]]:
+            if item["session"] is not None:
+                session_id = item["session"]["id"]
+                await persistently(lambda session_id=session_id: self._http.start_session(session_id))
+                await persistently(lambda session_id=session_id: self._http.end_session(session_id))
 
     async def _shift(self) -> None:
         binary = self._dice.random() < 0.5
@@ -167,6 +177,8 @@ class Customer:
         """One booking from its start to its end."""
         key = str(uuid.uuid4())  # not of the seed: a repeated run must not find the last one's bookings
         wish = self._wish()
+        if (earlier := (await persistently(self._http.active_session))["session"]) is not None:
+            await persistently(lambda: self._http.end(earlier["id"]))
         self._tally.sending(self.id, time.perf_counter())
         try:
             answer = await persistently(lambda: self._http.book(key=key, **wish))
