@@ -42,7 +42,9 @@ from hub.sockets.hearing import Hearing
 from hub.sockets.protocol import UpgradeGate, protocol_class
 from hub.sockets.registry import Registry
 from hub.sockets.server import HubServer
+from hub.wire import hints
 from hub.wire.announce import Announcer
+from hub.wire.hints import Hint
 from persistence.embedded import EmbeddedPostgres, EmbeddedStoreError, EmbeddedValkey
 from persistence.postgres.census import Census
 from persistence.postgres.demo import load_demo
@@ -163,6 +165,7 @@ class Node:
         self._fanout = Fanout(
             registry=self.registry,
             dispatcher=self.dispatcher,
+            desk=self.desk,
             announcer=self._announcer,
             clock=self.clock,
             spawn=self.endpoint.spawn,
@@ -210,6 +213,7 @@ class Node:
             record=self.record,
             kept=self._kept,
             announce_all=self.endpoint.announce_all,
+            warn_others=self._warn_others,
         )
         self.reconciler = Reconciler(
             dispatcher=self.dispatcher,
@@ -276,7 +280,8 @@ class Node:
         try:
             async with asyncio.timeout(_STOP_S):
                 await self.writer.flush()
-                await self.presence.forget_node(self.id)
+                if not await self.presence.connections_of(self.id):
+                    await self.presence.forget_node(self.id)
         except Exception as error:
             logger.warning("goodbye_incomplete", extra={"error": type(error).__name__})
         await self._redis.close()
@@ -304,6 +309,11 @@ class Node:
             backlog=4096,
         )
         return HubServer(config, registry=self.registry, gate=self.upgrades, drain_seconds=drain_seconds)
+
+    async def _warn_others(self) -> bool:
+        """Tell the other nodes that data was lost; whether there are any."""
+        await self._bus.publish(0, hints.encode(Hint(loss=True)))
+        return len(self.lease.nodes) > 1
 
     def _committed(self, entry: JournalEntry) -> None:
         self._kept.keep(entry)

@@ -1,6 +1,7 @@
 """The one factory of sessions: every booking, whoever pays and however, is made here."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 
 import msgspec
@@ -8,12 +9,14 @@ from msgspec import Struct
 
 from hub.dispatch import Dispatcher
 from hub.domain import commands as cmd
-from hub.domain.errors import Refused, Unavailable
+from hub.domain.errors import HubError, Refused, Unavailable
 from hub.domain.flags import FAVORITES_PRIORITY
 from hub.domain.ids import canonical, derived_session_id, new_session_id
 from hub.domain.model import AssignmentStatus, Plan, Role, RoutingType, Session, SessionStatus
 from hub.domain.plan import SEQUENCE_SPLIT, Wish
 from hub.ports import Directory, Record
+
+logger = logging.getLogger("hub.booking")
 
 _METADATA_BYTES = 4096
 
@@ -89,6 +92,14 @@ class BookingDesk:
         )
         if request.routing_type is RoutingType.BROADCAST:
             return wish
+        try:
+            return await self._with_candidates(request, wish)
+        except Exception as error:
+            # Whatever fails on the way to the favourite must not cost the customer the booking.
+            logger.error("priority_path_failed", exc_info=None if isinstance(error, HubError) else error)
+            return msgspec.structs.replace(wish, candidates=(None,))
+
+    async def _with_candidates(self, request: BookingRequest, wish: Wish) -> Wish:
         flag = await self._directory.flag(FAVORITES_PRIORITY)
         if request.routing_type is RoutingType.SEQUENCE:
             wanted = list(await self._directory.favorites(request.customer_id))
@@ -112,6 +123,11 @@ def _check_payment(request: BookingRequest, plan: Plan) -> None:
 
 def _draft(request: BookingRequest, plan: Plan, idempotency_key: str | None) -> Session:
     """All that does not depend on time or on other people."""
+    try:
+        msgspec.msgpack.encode(request.metadata)
+    except (OverflowError, RecursionError):
+        detail = "metadata holds a number or a depth that MessagePack cannot carry."
+        raise Refused("invalid_request", detail, field="metadata") from None
     metadata = msgspec.json.encode(request.metadata)
     if len(metadata) > _METADATA_BYTES:
         raise Refused("invalid_request", "metadata is larger than 4 KB.", field="metadata")

@@ -12,6 +12,7 @@ from hub.ports import Record
 QUEUE_LIMIT = 200
 
 Cursor = tuple[int, str]
+_FROM_THE_TOP: Cursor = (9_999_999_999_999, "~")
 
 
 class Queue(Struct, frozen=True, kw_only=True):
@@ -85,6 +86,9 @@ class Desk:
             if len(page) <= room:
                 break
             before = (page[-1].open_at or 0, page[-1].assignment_id)
+        if not room:
+            # The offers filled the page; what is open begins on the next.
+            return Queue(sessions=offers[:limit], next=_FROM_THE_TOP)
         shown = found[:room]
         last = shown[-1] if shown else None
         more = len(found) > room and last is not None

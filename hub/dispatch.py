@@ -110,7 +110,8 @@ class Dispatcher:
             self._check(snapshot)
             if snapshot.session is not None or snapshot.fingerprint is not None:
                 booked_as = snapshot.session.fingerprint if snapshot.session else snapshot.fingerprint
-                if booked_as != draft.fingerprint:
+                # A session that was restored from the record has lost its fingerprint.
+                if booked_as is not None and booked_as != draft.fingerprint:
                     raise Refused(
                         "idempotency_key_reused", "This Idempotency-Key was used for another booking."
                     )
@@ -125,6 +126,7 @@ class Dispatcher:
                 notify_timeout_ms=self.policy.notify_timeout_ms,
             )
             if await self._commit(snapshot, decision, command_id):
+                await self._look_again(None, decision.session)
                 return decision.session, True
             await _give_way(attempt)
         raise _contended()
@@ -187,6 +189,8 @@ class Dispatcher:
         for attempt in range(_ATTEMPTS):
             snapshot = await self.sessions.load(session_id)
             self._check(snapshot)
+            if isinstance(command, cmd.Retarget):
+                command = await self._with_connections(command)
             decision = decide(
                 snapshot.session,
                 command,
@@ -194,11 +198,34 @@ class Dispatcher:
                 candidates=await self._standby(snapshot.session, command),
                 notify_timeout_ms=self.policy.notify_timeout_ms,
             )
-            idle = not decision.changed and not decision.events
-            if idle or await self._commit(snapshot, decision, command_id):
+            if not decision.changed and not decision.events:
+                return decision.session
+            if await self._commit(snapshot, decision, command_id):
+                await self._look_again(snapshot.session, decision.session)
                 return decision.session
             await _give_way(attempt)
         raise _contended()
+
+    async def _with_connections(self, command: cmd.Retarget) -> cmd.Retarget:
+        """Read after the session, on every attempt: who connects later looks for offers after that."""
+        mechanic_id = command.candidate.mechanic_id
+        found = (await self.candidates([mechanic_id]))[mechanic_id]
+        return cmd.Retarget(found, command.lost) if found is not None else command
+
+    async def _look_again(self, before: Session | None, session: Session) -> None:
+        """A mechanic who came or went while an offer to them was being made has not seen it: it is ours to
+        see whether it still points the right way."""
+        mechanic_id = session.offered_to
+        if mechanic_id is None or (before is not None and before.offered_to == mechanic_id):
+            return
+        with contextlib.suppress(HubError):  # the notify timeout finds what is left
+            candidate = (await self.candidates([mechanic_id]))[mechanic_id]
+            if candidate is None:
+                return
+            target = candidate.target()
+            reachable = any(c.id == session.target_connection for c in candidate.connections)
+            if not reachable and (target is not None or session.target_connection is not None):
+                await self._execute(session.id, cmd.Retarget(candidate))
 
     def _check(self, snapshot: Snapshot) -> None:
         self._clock.learn(snapshot.now)
@@ -211,7 +238,10 @@ class Dispatcher:
         if session is None or not isinstance(command, _MOVES_ON):
             return {}
         later = [wave.mechanic_id for wave in session.waves[session.wave + 1 :]]
-        found = await self.candidates(later) if later else {}
+        try:
+            found = await self.candidates(later) if later else {}
+        except StoreFailed:
+            return {}  # nobody is known to be able to answer: everyone is asked
         return {mechanic_id: c for mechanic_id, c in found.items() if c is not None}
 
     async def _commit(self, snapshot: Snapshot, decision: Decision, command_id: str) -> bool:

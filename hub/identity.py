@@ -110,5 +110,7 @@ def issue(
 
 
 def _clean(text: object) -> str | None:
-    """Names end up in Postgres, which takes no NUL."""
-    return text.replace("\x00", "")[:200].strip() or None if isinstance(text, str) else None
+    """Names end up in Postgres and in frames, which take neither NUL nor lone surrogates."""
+    if not isinstance(text, str):
+        return None
+    return text.encode("utf-8", "ignore").decode().replace("\x00", "")[:200].strip() or None

@@ -61,7 +61,7 @@ async def read_body(request: Request, decoder: "msgspec.json.Decoder[Body]", *, 
 def page_of(request: Request, default: int = MAX_PAGE) -> tuple[int, tuple[int, str] | None]:
     """`limit` and `cursor` of a list."""
     text = request.query_params.get("limit", str(default))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_PAGE:
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_PAGE):
         raise Refused("invalid_request", f"limit is a number from 1 to {MAX_PAGE}.", field="limit")
     cursor = request.query_params.get("cursor")
     if not cursor:

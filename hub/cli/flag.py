@@ -46,9 +46,17 @@ def off(data_dir: str, key: str) -> None:
 
 @flag.command("set")
 @click.argument("key")
-@click.option("--enabled/--disabled", "is_enabled", default=None)
-@click.option("--roles", metavar="ROLE,…", help="Who may have it, e.g. admin,customer.")
-@click.option("--rollout", type=click.IntRange(0, 100), metavar="PERCENT", help="To how many of them.")
+@click.option("--enabled/--disabled", "is_enabled", default=None, envvar="HUB_FLAG_ENABLED")
+@click.option(
+    "--roles", envvar="HUB_FLAG_ROLES", metavar="ROLE,…", help="Who may have it, e.g. admin,customer."
+)
+@click.option(
+    "--rollout",
+    envvar="HUB_FLAG_ROLLOUT",
+    type=click.IntRange(0, 100),
+    metavar="PERCENT",
+    help="To how many of them.",
+)
 @click.pass_obj
 def set_flag(
     data_dir: str, key: str, is_enabled: bool | None, roles: str | None, rollout: int | None

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable
 
 import click
@@ -71,21 +71,25 @@ def listen(host: str, port: int) -> socket.socket:
 async def run_node(settings: Settings, listener: socket.socket, *, watch_parent: bool = False) -> int:
     """Serve until a signal; the exit code."""
     node = Node(settings)
-    try:
-        await _start(node)
-    except SettingsError as error:
-        logger.error("cannot_start", extra={"reason": str(error)})
-        await node.stop()
-        return 1
     server = node.server(drain_seconds=settings.drain_seconds)
+    starting = asyncio.create_task(_start(node))
+    starting.add_done_callback(
+        lambda task: None if task.cancelled() or not task.exception() else server.stop()
+    )
     watcher = asyncio.create_task(_watch_parent(server.begin_drain)) if watch_parent else None
     try:
         await server.serve(sockets=[listener])
     finally:
         if watcher is not None:
             watcher.cancel()
+        starting.cancel()
+        (failure,) = await asyncio.gather(starting, return_exceptions=True)
         await node.stop()
-    return 0
+    if isinstance(failure, SettingsError):
+        logger.error("cannot_start", extra={"reason": str(failure)})
+    elif isinstance(failure, Exception):
+        logger.error("cannot_start", exc_info=failure)
+    return 1 if isinstance(failure, Exception) else 0
 
 
 def spawn_node(
@@ -106,11 +110,10 @@ def spawn_node(
 
 def run_workers(listener: socket.socket, count: int) -> int:
     """Nodes that share a socket; one that dies is replaced until we are told to stop."""
-    stopping = False
+    stopping = threading.Event()
 
     def stop(sig: int, frame: object) -> None:
-        nonlocal stopping
-        stopping = True
+        stopping.set()
         for worker in workers:
             with contextlib.suppress(ProcessLookupError):
                 worker.send_signal(signal.SIGTERM)
@@ -120,16 +123,17 @@ def run_workers(listener: socket.socket, count: int) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     failed = 0
-    while not stopping:
-        time.sleep(0.1)
+    while not stopping.is_set():
+        stopping.wait(0.1)
         for index, worker in enumerate(workers):
-            if stopping or worker.poll() is None:
+            if stopping.is_set() or worker.poll() is None:
                 continue
             if worker.returncode == 1:
                 stop(signal.SIGTERM, None)
                 break
             logger.error("worker_died", extra={"pid": worker.pid, "exit": worker.returncode})
-            time.sleep(_RESPAWN_S)
+            if stopping.wait(_RESPAWN_S):
+                break
             workers[index] = spawn_node(listener, environment)
     for worker in workers:
         failed |= worker.wait()
@@ -137,7 +141,7 @@ def run_workers(listener: socket.socket, count: int) -> int:
 
 
 async def _start(node: Node) -> None:
-    """The stores may come up after us."""
+    """The stores may come up after us; until then we are alive, but not ready."""
     while True:
         try:
             await node.start()

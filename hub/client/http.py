@@ -4,7 +4,7 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from hub.client.problem import HubProblem
+from hub.client.problem import problem_of
 
 Json: TypeAlias = dict[str, Any]
 
@@ -24,15 +24,7 @@ class HubHttp:
         if answer.is_success:
             found: Json = answer.json()
             return found
-        try:
-            problem = answer.json()
-            code, detail = problem["code"], problem["detail"]
-        except (ValueError, KeyError, TypeError):
-            code, detail = "unreadable", answer.reason_phrase
-        retry_after = answer.headers.get("retry-after")
-        raise HubProblem(
-            code, detail, status=answer.status_code, retry_after=float(retry_after) if retry_after else None
-        )
+        raise problem_of(answer.status_code, answer.headers, answer.content, answer.reason_phrase)
 
     async def book(self, *, key: str | None = None, **fields: Any) -> Json:
         return await self.call("POST", "/api/intake/start", fields, key=key)
@@ -61,3 +53,6 @@ class HubHttp:
 
     async def presence(self, mechanic_ids: list[str]) -> Json:
         return await self.call("GET", f"/api/presence?ids={','.join(mechanic_ids)}")
+
+    async def status(self, mechanic_id: str) -> Json:
+        return await self.call("GET", f"/api/mechanics/{mechanic_id}/status")

@@ -4,12 +4,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from hub.dispatch import Dispatcher, Gate
 from hub.domain import commands as cmd
 from hub.domain.errors import HubError, Unavailable
 from hub.domain.ids import new_id
 from hub.domain.model import Session
 from hub.loops.ranks import Ranks
+from hub.loops.recovery import VERSION_GAP
 from hub.ports import JournalStore, RecordWriter
 
 logger = logging.getLogger("hub.loops.reconciler")
@@ -73,7 +76,8 @@ class Reconciler:
 
     async def step(self) -> int:
         """Compare the shards at which this node is first; how much was mended."""
-        mine = set(self._ranks.first())
+        waiting = await self._journal.lengths()
+        mine = {shard for shard in self._ranks.first() if not waiting[shard]}
         now = (await self._sessions.load(new_id())).now
         recorded = [
             session
@@ -84,18 +88,23 @@ class Reconciler:
         mended = 0
         for row, session in zip(recorded, live, strict=True):
             if session is None:
-                mended += await self._restore(row)
+                mended += await self._restore(row, "session_missing")
+            elif session.version < row.version:
+                mended += await self._restore(row, "session_behind")
             elif session.version > row.version and session.updated_at < now - _SETTLED_MS:
                 await self._journal.append(self._sessions.shard(session.id), session, new_id())
                 self._note("row_behind", session)
                 mended += 1
         return mended
 
-    async def _restore(self, row: Session) -> int:
-        """The record says that it is open, Redis has never heard of it: it goes on from the record."""
-        await self._sessions.restore(row)
-        self._note("session_missing", row)
-        return 1
+    async def _restore(self, row: Session, what: str) -> int:
+        """The record knows more than Redis: the session goes on from there, far from versions that somebody
+        may still be deciding about."""
+        later = replace(row, version=row.version + VERSION_GAP)
+        restored = await self._sessions.restore(later, row.version)
+        if restored:
+            self._note(what, row)
+        return int(restored)
 
     async def _expire(self, session_id: str) -> None:
         try:

@@ -25,7 +25,8 @@ VERSION_GAP = 1_000
 
 _LOOK_S = 1.0
 _AGAIN_S = 0.1
-_MEMORIES_S = 0.3
+_MEMORIES_S = 1.5
+"""In this time every other node has noticed, too, and has written what it remembers."""
 _LOCK = 0x6875_6252
 """The advisory lock's number: any that nobody else uses."""
 
@@ -39,13 +40,16 @@ class Recovery:
         record: RecordWriter,
         kept: KeptTail,
         announce_all: Callable[[], Awaitable[None]],
+        warn_others: Callable[[], Awaitable[bool]],
     ) -> None:
         self._gate = gate
         self._sessions = sessions
         self._record = record
         self._kept = kept
         self._announce_all = announce_all
+        self._warn_others = warn_others
         self._known: list[str] | None = None
+        self._run: str | None = None
 
     async def run(self) -> None:
         while True:
@@ -60,45 +64,61 @@ class Recovery:
                 await asyncio.sleep(1)
 
     async def step(self) -> None:
-        """Compare the epochs with those known; recover where they differ, and open the gate."""
+        """Compare the epochs and the server's run with those known; recover where they differ."""
         epochs = await self._sessions.epochs()
+        run = await self._sessions.run_id()
         present = [epoch for epoch in epochs if epoch]
-        if present == epochs and self._known in (None, present):
-            self._known = present
+        whole = present == epochs and self._known in (None, present)
+        if whole and self._run in (None, run):
+            self._known, self._run = present, run
             self._gate.open()
             return
         self._gate.shut()
-        level = logging.INFO if self._known is None else logging.ERROR
+        first = self._known is None
+        level = logging.INFO if first else logging.ERROR
         logger.log(level, "recovering", extra={"absent": len(epochs) - len(present)})
         if len(self._kept):
             await self._write_memories()
+        if whole:
+            await self._in_turn(self._restore_newer)
         while not all(epochs := await self._sessions.epochs()):
-            async with self._record.advisory_lock(_LOCK) as held:
-                if held:
-                    await self._restore()
-            if not held:
-                await asyncio.sleep(_AGAIN_S)
-        had_known = self._known is not None
-        self._known = [epoch for epoch in epochs if epoch]
+            await self._in_turn(self._restore_lost)
+        self._known, self._run = [epoch for epoch in epochs if epoch], run
         self._gate.open()
         logger.log(level, "recovered")
-        if had_known:
+        if not first:
             await self._announce_all()
 
-    async def _restore(self) -> None:
+    async def _in_turn(self, work: Callable[[], Awaitable[None]]) -> None:
+        """One node after the other; the later ones find nothing left to do."""
+        while True:
+            async with self._record.advisory_lock(_LOCK) as held:
+                if held:
+                    await work()
+                    return
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _restore_lost(self) -> None:
         absent = [shard for shard, epoch in enumerate(await self._sessions.epochs()) if not epoch]
         if not absent:
             return
-        if self._known is not None:
+        if self._known is not None and await self._warn_others():
             await asyncio.sleep(_MEMORIES_S)
-        restored = 0
-        for session in await self._record.active_sessions():
-            if self._sessions.shard(session.id) in absent:
-                later = replace(session, version=session.version + VERSION_GAP)
-                restored += await self._sessions.restore(later)
+        await self._restore(set(absent))
         for shard in absent:
             await self._sessions.set_epoch(shard, new_id())
-        logger.info("restored", extra={"sessions": restored, "shards": len(absent)})
+
+    async def _restore_newer(self) -> None:
+        """The server was started anew: what the record knows better, it may have lost."""
+        await self._restore(set(range(self._sessions.shards)))
+
+    async def _restore(self, shards: set[int]) -> None:
+        restored = 0
+        for session in await self._record.active_sessions():
+            if self._sessions.shard(session.id) in shards:
+                later = replace(session, version=session.version + VERSION_GAP)
+                restored += await self._sessions.restore(later, session.version)
+        logger.info("restored", extra={"sessions": restored, "shards": len(shards)})
 
     async def _write_memories(self) -> None:
         async def bury(entry: JournalEntry, error: str) -> None:

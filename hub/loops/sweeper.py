@@ -85,11 +85,17 @@ class Sweeper:
         shards = [shard for shard in range(self._sessions.shards) if self._time_for(shard) <= now]
         found = await asyncio.gather(*(self._sessions.due(shard, _PAGE) for shard in shards))
         applied = 0
+        failure: Unavailable | None = None
         for shard, due in zip(shards, found, strict=True):
             self._clock.learn(due.now)
             self._looked[shard] = due.now
             self._heads[shard] = due.head
-            applied += await self._apply(shard, due)
+            try:
+                applied += await self._apply(shard, due)
+            except Unavailable as error:
+                failure = error  # the other shards' deadlines do not wait for this one's
+        if failure is not None:
+            raise failure
         return applied
 
     async def _apply(self, shard: int, due: Due) -> int:

@@ -1,7 +1,7 @@
 """One socket from its hello to its end: reads never wait for a store, every request gets one reply."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -71,7 +71,7 @@ class Connection:
         self.joined = False
         self.lost = False
         self.entered: asyncio.Task[None] | None = None
-        self.held: list[Outgoing] | None = []
+        self.held: list[tuple[Outgoing, Callable[[], None] | None]] | None = []
         self.touched = 0.0
         self._host = host
         self._protocol = protocol
@@ -95,12 +95,16 @@ class Connection:
 
     # Out
 
-    def send(self, message: Outgoing) -> bool:
-        """Whether the frame is on its way."""
+    def send(self, message: Outgoing, written: Callable[[], None] | None = None) -> bool:
+        """Whether the frame is on its way or waits for the welcome; `written` is called when it has left."""
         if self.held is not None:
-            self.held.append(message)
+            self.held.append((message, written))
             return True
-        return self._protocol.write_frame(message.binary() if self._binary else message.text())
+        if not self._protocol.write_frame(message.binary() if self._binary else message.text()):
+            return False
+        if written is not None:
+            written()
+        return True
 
     def say(self, message: Struct) -> bool:
         """Write at once, before anything that is held."""
@@ -119,8 +123,8 @@ class Connection:
         """From here on this is an ordinary member; what was held follows the welcome."""
         self.say(message)
         waiting, self.held = self.held or [], None
-        for outgoing in waiting:
-            self.send(outgoing)
+        for outgoing, written in waiting:
+            self.send(outgoing, written)
         self.joined = True
         early, self._early = self._early, []
         for request in early:

@@ -108,8 +108,12 @@ class SocketEndpoint:
         except Unavailable as error:
             connection.refuse(error, Close.RESTARTING)
             return
+        except Exception:
+            connection.close(Close.RESTARTING, "internal")
+            raise
         if connection.lost:
             return
+        self.registry.joined(connection)
         connection.welcome(
             Welcome(
                 connection_id=connection.id,
@@ -140,7 +144,13 @@ class SocketEndpoint:
             limit=self._limits.connections_per_user,
         )
         self.clock.learn(arrival.now)
-        if mechanic:
+        if connection.lost:
+            # Its goodbye may have come before: nobody else would ever take it away again.
+            await self.presence.disconnect(
+                connection.user_id, connection.id, self.node, grace_ms=self._limits.grace_ms
+            )
+        elif mechanic and self.registry.status(connection.user_id) is None:
+            # Later changes come in order over the bus.
             self.registry.set_status(connection.user_id, Status(arrival.status))
         shard = self.presence.shard(connection.user_id)
         for yielded, node in arrival.yielded:

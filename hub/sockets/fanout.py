@@ -3,17 +3,18 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from hub.desk import Desk
 from hub.dispatch import Dispatcher
 from hub.domain import commands as cmd
 from hub.domain.errors import Unavailable
 from hub.domain.ids import event_id, session_of
-from hub.domain.model import PresenceState, Session
+from hub.domain.model import PresenceState, Session, Status
 from hub.ports import Clock
 from hub.sockets.closing import Close
 from hub.sockets.frames import Outgoing
 from hub.sockets.registry import Registry
 from hub.wire.announce import Announcer
-from hub.wire.hints import Audience, Delivery, Hint, PresenceChange
+from hub.wire.hints import NOTHING, Audience, Delivery, Hint, PresenceChange
 from hub.wire.server import EventMessage, PresenceUpdate
 from hub.wire.views import presence_view, rfc3339
 
@@ -26,6 +27,7 @@ class Fanout:
         *,
         registry: Registry,
         dispatcher: Dispatcher,
+        desk: Desk,
         announcer: Announcer,
         clock: Clock,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -33,6 +35,7 @@ class Fanout:
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
+        self._desk = desk
         self._announcer = announcer
         self._clock = clock
         self._spawn = spawn
@@ -47,8 +50,13 @@ class Fanout:
             member.close(Close.YIELDED, "A newer connection took this one's place.")
 
     def deliver(self, delivery: Delivery) -> None:
-        message = Outgoing(delivery.frame)
         registry = self._registry
+        if delivery.over:
+            if delivery.frame != NOTHING:
+                registry.tell_told(delivery.assignment_id, Outgoing(delivery.frame))
+            registry.forget_told(delivery.assignment_id)
+            return
+        message = Outgoing(delivery.frame)
         match delivery.audience:
             case Audience.CONNECTION:
                 self._offer(delivery, message)
@@ -58,13 +66,10 @@ class Fanout:
                 self._sent(registry.broadcast(message, delivery.assignment_id, delivery.exclude))
             case Audience.TOLD:
                 registry.tell_told(delivery.assignment_id, message)
-                if delivery.over:
-                    registry.forget_told(delivery.assignment_id)
 
     def show_open(self, session: Session, declined: frozenset[str]) -> None:
-        """Tell those of this node's listeners who have not heard of an open request."""
-        told = {u for u in self._registry.online() if self._registry.was_told(session.assignment_id, u)}
-        self.deliver(self._announcer.new_assignment(session, declined | told))
+        """Tell this node's listeners of an open request; those who know it recognise the event's id."""
+        self.deliver(self._announcer.new_assignment(session, declined))
 
     def show_offer(self, session: Session) -> None:
         """Write a priority request again if its connection is here."""
@@ -83,12 +88,16 @@ class Fanout:
 
     def _offer(self, delivery: Delivery, message: Outgoing) -> None:
         member = self._registry.get(delivery.to)
-        if member is None or not member.send(message):
+        if member is None:
             return
-        self._sent(1)
         self._registry.note_told(delivery.assignment_id, member.user_id)
-        command = cmd.Notified(member.id, self._clock.now())
-        self._spawn(self._report(session_of(delivery.assignment_id), command))
+
+        def written() -> None:
+            self._sent(1)
+            command = cmd.Notified(member.id, self._clock.now())
+            self._spawn(self._report(session_of(delivery.assignment_id), command))
+
+        member.send(message, written)
 
     async def _report(self, session_id: str, command: cmd.Notified) -> None:
         try:
@@ -97,8 +106,23 @@ class Fanout:
             # Not knowing that it was shown, the hub opens the request to everyone: safe, only less exclusive.
             return
 
+    async def _catch_up(self, mechanic_id: str) -> None:
+        """Who was busy has missed the broadcasts; what is still open may be waiting for just them."""
+        try:
+            queue = await self._desk.queue(mechanic_id)
+        except Unavailable:
+            return
+        for session in queue.sessions:
+            if session.open_at and not self._registry.was_told(session.assignment_id, mechanic_id):
+                self._registry.note_told(session.assignment_id, mechanic_id)
+                delivery = self._announcer.new_assignment(session, frozenset())
+                self._sent(self._registry.tell(mechanic_id, Outgoing(delivery.frame)))
+
     def _presence(self, change: PresenceChange) -> None:
+        was = self._registry.status(change.mechanic_id)
         self._registry.set_status(change.mechanic_id, change.status)
+        if was is Status.BUSY and change.status is Status.ONLINE:
+            self._spawn(self._catch_up(change.mechanic_id))
         watchers = self._registry.watchers(change.mechanic_id)
         if not watchers:
             return

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from hub.dispatch import Dispatcher
-from hub.domain.ids import session_of
+from hub.domain.ids import assignment_of, session_of
 from hub.sockets.fanout import Fanout
 from hub.sockets.registry import Registry
 from hub.wire import hints
@@ -62,8 +62,10 @@ class Hearing:
             self._fanout.show_open(session, (await sessions.load(session.id)).declined)
         still_open = {session.assignment_id for session in open_now}
         closed = [session_of(a) for a in self._registry.told_assignments() if a not in still_open]
-        for ended in await sessions.get(closed):
-            if ended is not None:
+        for session_id, ended in zip(closed, await sessions.get(closed), strict=True):
+            if ended is None:
+                self._registry.forget_told(assignment_of(session_id))
+            else:
                 self._fanout.show_end(ended)
         for customer_id in self._registry.customers():
             if (mine := await sessions.active_of(customer_id)) is not None:
@@ -80,5 +82,7 @@ class Hearing:
         self._fanout.apply(hint)
         if hint.due is not None:
             self._on_due(hint.due)
+        if hint.loss:
+            self._dispatcher.gate.suspect()
         if hint.recorded is not None:
             self._on_recorded(hint.recorded.shard, hint.recorded.cursor)

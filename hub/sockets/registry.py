@@ -1,7 +1,7 @@
 """Who is connected to this node, and which of them hears what."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from hub.domain.model import Role, Status
@@ -18,7 +18,7 @@ class Member(Protocol):
     def user_id(self) -> str: ...
     @property
     def role(self) -> Role: ...
-    def send(self, message: Outgoing) -> bool: ...
+    def send(self, message: Outgoing, written: Callable[[], None] | None = None) -> bool: ...
     def close(self, code: int, reason: str) -> None: ...
 
 
@@ -34,6 +34,7 @@ class Registry:
         self._approved: set[str] = set()
         self._listeners: dict[str, list[Member]] = {}
         self._told: dict[str, set[str]] = {}
+        self._joining: set[Member] = set()
         self._chosen: dict[str, Status] = {}
         self.vacant = asyncio.Event()
         self.vacant.set()
@@ -43,11 +44,18 @@ class Registry:
 
     def add(self, member: Member) -> None:
         self.vacant.clear()
+        if member.role is Role.MECHANIC:
+            self._joining.add(member)
         self._members[member.id] = member
         self._users.setdefault(member.user_id, []).append(member)
 
+    def joined(self, member: Member) -> None:
+        """The welcome is ready: from here on it is noted what the member was told."""
+        self._joining.discard(member)
+
     def remove(self, member: Member) -> bool:
         """False where it had gone before."""
+        self._joining.discard(member)
         if self._members.pop(member.id, None) is None:
             return False
         left = self._users[member.user_id]
@@ -90,7 +98,12 @@ class Registry:
 
     def choose(self, mechanic_id: str, status: Status) -> None:
         """What the mechanic chose here, to be announced again where the store forgets it."""
-        self._chosen[mechanic_id] = status
+        if mechanic_id in self._users:
+            self._chosen[mechanic_id] = status
+
+    def status(self, mechanic_id: str) -> Status | None:
+        """As others see it; None where it is not known here."""
+        return self._status.get(mechanic_id)
 
     def chosen(self, mechanic_id: str) -> Status:
         return self._chosen.get(mechanic_id, Status.ONLINE)
@@ -104,16 +117,17 @@ class Registry:
         left_out = set(exclude)
         told = self._told.setdefault(assignment_id, set())
         reached = 0
-        for user_id, members in self._listeners.items():
+        # Copies: a member that does not keep up is closed, and gone from here, while it is being written to.
+        for user_id, members in list(self._listeners.items()):
             if user_id in left_out:
                 continue
             told.add(user_id)
-            for member in members:
+            for member in tuple(members):
                 reached += member.send(message)
         return reached
 
     def tell(self, user_id: str, message: Outgoing) -> int:
-        return sum(member.send(message) for member in self.of_user(user_id))
+        return sum(member.send(message) for member in tuple(self.of_user(user_id)))
 
     def note_told(self, assignment_id: str, user_id: str) -> None:
         self._told.setdefault(assignment_id, set()).add(user_id)
@@ -125,8 +139,12 @@ class Registry:
         return list(self._told)
 
     def tell_told(self, assignment_id: str, message: Outgoing) -> None:
-        for user_id in self._told.get(assignment_id, ()):
+        told = self._told.get(assignment_id, set())
+        for user_id in tuple(told):
             self.tell(user_id, message)
+        for member in tuple(self._joining):
+            if member.user_id not in told:
+                member.send(message)
 
     def forget_told(self, assignment_id: str) -> None:
         self._told.pop(assignment_id, None)

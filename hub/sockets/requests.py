@@ -23,12 +23,13 @@ async def heartbeat(hub: "SocketEndpoint", connection: "Connection", _: client.H
 
 async def status(hub: "SocketEndpoint", connection: "Connection", message: client.SetStatus) -> Fields:
     mechanic_id = _mechanic(connection)
-    effective = await hub.desk.set_status(mechanic_id, message.status)
     hub.registry.choose(mechanic_id, message.status)
-    hub.registry.set_status(mechanic_id, effective)
+    effective = await hub.desk.set_status(mechanic_id, message.status)
     if message.status is not Status.ONLINE:
         return {"status": effective}
     queue = await hub.desk.queue(mechanic_id)
+    for session in queue.sessions:
+        hub.registry.note_told(session.assignment_id, mechanic_id)
     items = [queue_item(session, mechanic_id) for session in queue.sessions]
     more: Fields = {"more": True} if queue.next else {}
     return {"status": effective, "assignments": items, **more}

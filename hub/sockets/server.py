@@ -49,6 +49,10 @@ class HubServer(uvicorn.Server):
         if self._draining is None:
             self._draining = asyncio.ensure_future(self._drain())
 
+    def stop(self) -> None:
+        """At once."""
+        self.should_exit = True
+
     async def _drain(self) -> None:
         self._gate.refusing = True
         members = self._registry.members()

@@ -9,7 +9,7 @@ from hub.domain.decision import Decision
 from hub.domain.ids import event_id
 from hub.domain.model import AssignmentStatus, Event, EventType, Fallback, Session
 from hub.wire import hints
-from hub.wire.hints import Audience, Delivery, Hint
+from hub.wire.hints import NOTHING, Audience, Delivery, Hint
 from hub.wire.server import (
     AssignmentClosed,
     CustomerNews,
@@ -71,8 +71,13 @@ class Announcer:
                 if before is not None and before.offered_to:
                     closed.insert(0, self._offer_ended(event, session, before.offered_to, "rescinded"))
                 return closed
-            case EventType.STARTED | EventType.COMPLETED:
+            case EventType.STARTED:
                 return self.session_updated(session)
+            case EventType.COMPLETED:
+                forget = Delivery(
+                    audience=Audience.TOLD, frame=NOTHING, assignment_id=session.assignment_id, over=True
+                )
+                return [*self.session_updated(session), forget]
         return []
 
     def priority_request(self, session: Session, now: int) -> Delivery:
@@ -96,7 +101,13 @@ class Announcer:
             audience=Audience.CONNECTION,
             to=session.target_connection,
             assignment_id=session.assignment_id,
-            frame=_frame("priority_session_request", session, payload, EventType.OFFERED),
+            frame=_frame(
+                "priority_session_request",
+                session,
+                payload,
+                f"{EventType.OFFERED}:{session.wave}:{session.target_connection}",
+                occasion=0,
+            ),
         )
 
     def new_assignment(self, session: Session, declined: frozenset[str]) -> Delivery:
@@ -181,15 +192,16 @@ class Announcer:
             version=session.version,
             reason=event.data.get("reason", UNSET),
         )
+        occasion = session.ended_at or session.accepted_at or 0
         told = Delivery(
             audience=Audience.TOLD,
             assignment_id=session.assignment_id,
-            frame=_frame(name, session, payload, event.type),
+            frame=_frame(name, session, payload, event.type, occasion),
             over=not session.active,
         )
         mechanic = self._name_of(session.mechanic_id) if session.mechanic_id else None
         mine = msgspec.structs.replace(payload, mechanic_name=mechanic)
-        return [told, _to_customer(name, session, mine, event.type)]
+        return [told, _to_customer(name, session, mine, event.type, occasion)]
 
     def _news(
         self,
@@ -216,19 +228,20 @@ class Announcer:
         )
 
 
-def _frame(name: str, session: Session, payload: object, kind: str) -> Raw:
+def _frame(name: str, session: Session, payload: object, kind: str, occasion: int | None = None) -> Raw:
+    """`occasion` tells apart what may happen more than once to a session: by default its version. What can be
+    told again after later changes names an occasion that those leave alone, so that it keeps its id."""
     message = EventMessage(
         event=name,
-        event_id=event_id(session.id, session.version, kind),
+        event_id=event_id(session.id, session.version if occasion is None else occasion, kind),
         at=rfc3339(session.updated_at),
         payload=payload,
     )
     return Raw(_encoder.encode(message))
 
 
-def _to_customer(name: str, session: Session, payload: object, kind: str) -> Delivery:
-    return Delivery(
-        audience=Audience.USER,
-        to=session.customer_id,
-        frame=_frame(name, session, payload, f"customer:{kind}"),
-    )
+def _to_customer(
+    name: str, session: Session, payload: object, kind: str, occasion: int | None = None
+) -> Delivery:
+    frame = _frame(name, session, payload, f"customer:{kind}", occasion)
+    return Delivery(audience=Audience.USER, to=session.customer_id, frame=frame)

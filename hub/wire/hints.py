@@ -10,6 +10,9 @@ from hub.domain.model import Status
 
 EVERY_NODE = "*"
 
+NOTHING = Raw(b"null")
+"""The frame of a delivery that only ends what is remembered."""
+
 
 class Audience(StrEnum):
     CONNECTION = "connection"
@@ -49,13 +52,16 @@ class Recorded(Struct, frozen=True, kw_only=True):
 
 
 class Hint(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """`due`: a deadline that comes before the next regular look. `yielded`: a connection to close."""
+    """`due`: a deadline that comes before the next regular look. `yielded`: a connection to close.
+
+    `loss`: the store has lost data; write down what you remember."""
 
     deliver: list[Delivery] = []
     presence: PresenceChange | None = None
     recorded: Recorded | None = None
     yielded: str | None = None
     due: int | None = None
+    loss: bool = False
 
 
 _decoder = msgspec.json.Decoder(Hint)

@@ -35,6 +35,9 @@ _STATEMENTS = (
 
 FORK = "fork"
 
+_SLACK_MS = 60_000
+"""The sweeper comes first; this is for what it does not know."""
+
 Read = Callable[[dict[int, str]], Awaitable[dict[int, list[JournalEntry]]]]
 """Cursors per shard ('' for the beginning) → the entries behind them, oldest first."""
 
@@ -174,7 +177,7 @@ class PostgresRecord:
 
     async def expire_orphans(self) -> int:
         """Set sessions that nobody will move any more to expired; how many. Each is told on `hub_orphans`."""
-        found = await self._postgres.fetch(_RECORD["expire_orphans"])
+        found = await self._postgres.fetch(_RECORD["expire_orphans"], self._orphan_ms + _SLACK_MS)
         return int(found[0][0])
 
     async def mirror_presence(self, presence: Iterable[tuple[str, bool, int]]) -> None:

@@ -9,6 +9,9 @@ from hub.domain.errors import StoreFailed
 from persistence.redis import keys
 from persistence.redis.client import RedisClient
 
+_SILENCE_S = 2.0
+"""After this long without a word the connection is asked whether it is still there."""
+
 
 class RedisBus:
     def __init__(self, client: RedisClient, shards: int) -> None:
@@ -25,10 +28,16 @@ class RedisBus:
         try:
             await pubsub.ssubscribe(*channels)
             confirmed = 0
+            pinged = False
             while True:
-                message = await pubsub.get_message(timeout=None)
+                message = await pubsub.get_message(timeout=_SILENCE_S)
                 if message is None:
+                    if pinged:
+                        raise StoreFailed("The bus is silent.", maybe_done=False)
+                    pinged = True
+                    await pubsub.ping()
                     continue
+                pinged = False
                 if message["type"] == "smessage":
                     heard(message["data"])
                 elif message["type"] == "ssubscribe":

@@ -168,16 +168,20 @@ class RedisSessions:
         ids = [session_of(m.removeprefix("offer:")) for m in members if m.startswith("offer:")]
         return [s for s in await self.get(ids) if s is not None and s.offered_to]
 
-    async def restore(self, session: Session) -> bool:
-        """Enter a session that only the record still knows."""
+    async def restore(self, session: Session, recorded: int) -> bool:
+        """Enter a session as the record has it in the version `recorded`, unless it is known here as new."""
         shard, marks = self.shard(session.id), footprint(session)
+        deadlines = dict(marks.deadlines)
+        if marks.held_by:
+            deadlines[f"work:{session.id}:{marks.held_by}"] = session.updated_at
         plan = {
             "version": session.version,
+            "recorded": recorded,
             "session": session.id,
             "assignment": session.assignment_id,
             "set": [part for pair in fields_of(session).items() for part in pair],
             "claim": marks.claim,
-            "deadlines": _scored(marks.deadlines.items()),
+            "deadlines": _scored(deadlines.items()),
             "open": marks.open_at or 0,
             "offered": bool(marks.offered_to),
         }
@@ -197,6 +201,11 @@ class RedisSessions:
     async def epochs(self) -> list[str | None]:
         commands = [("GET", keys.epoch(shard)) for shard in range(self.shards)]
         return await self._client.calls(commands)
+
+    async def run_id(self) -> str:
+        """Another one means that the server was started anew."""
+        facts: str = await self._client.call("INFO", "server")
+        return next(line[7:] for line in facts.splitlines() if line.startswith("run_id:"))
 
     async def set_epoch(self, shard: int, epoch: str) -> None:
         await self._client.call("SET", keys.epoch(shard), epoch)

@@ -106,7 +106,8 @@ async def everything_once(bench: Bench) -> None:
             known=(online(BEN),),
         )
         await execute(bench, session, cmd.Cancel("admin"))
-        await bench.sessions.restore(booked(online(ANA)))
+        lost = booked(online(ANA))
+        await bench.sessions.restore(lost, lost.version)
         mechanic = new_id()
         for connection in ("c1", "c2", "c3"):
             await bench.presence.connect(

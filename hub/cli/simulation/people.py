@@ -5,6 +5,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import httpx
@@ -78,8 +79,8 @@ class Mechanic:
         for item in [held, *held["others"]]:
             if item["session"] is not None:
                 session_id = item["session"]["id"]
-                await persistently(lambda session_id=session_id: self._http.start_session(session_id))
-                await persistently(lambda session_id=session_id: self._http.end_session(session_id))
+                await persistently(partial(self._http.start_session, session_id))
+                await persistently(partial(self._http.end_session, session_id))
 
     async def _shift(self) -> None:
         binary = self._dice.random() < 0.5

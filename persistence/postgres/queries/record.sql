@@ -36,7 +36,8 @@ order by version, at, array_position('{created,declined,offer_expired,released}'
 select id::text, version from sessions where id = any ($1::uuid[])
 
 -- name: expire_orphans
-select expire_orphaned_sessions()
+-- $1 age in ms
+select expire_orphaned_sessions($1::bigint * interval '1 millisecond')
 
 -- name: try_lock
 -- $1 key; held until the connection ends
