@@ -175,6 +175,7 @@ async def test_services_book_for_customers(world: World) -> None:
         ({"plan_code": "free", "notes": "x" * 2001}, 422, "invalid_request", "notes"),
         ({"plan_code": "free", "notes": "nul\x00"}, 422, "invalid_request", "notes"),
         ({"plan_code": "free", "metadata": {"a": {"b": "\x00"}}}, 422, "invalid_request", "metadata.a.b"),
+        ({"plan_code": "free", "metadata": {"n": 2**70}}, 422, "invalid_request", "metadata"),
         ({"plan_code": "free", "metadata": {"big": "x" * 5000}}, 422, "invalid_request", "metadata"),
         ({"plan_code": "free", "priority_window_minutes": 61}, 422, "invalid_request", WINDOW),
         ({"plan_code": "free", "priority_window_minutes": 0}, 422, "invalid_request", WINDOW),

@@ -95,7 +95,7 @@ async def test_an_assignment_is_traced_to_its_session_whatever_its_first_digit(
     bench: Bench, digit: str
 ) -> None:
     session = replace(booked(online(ANA)), id=digit + new_session_id(CUSTOMER)[1:])
-    await bench.sessions.restore(session, (session).version)
+    await bench.sessions.restore(session, session.version)
     await set_deadline(bench, f"offer:{session.assignment_id}", 1_000, bench.shard(session))
 
     due = await bench.sessions.due(bench.shard(session), 10)
@@ -181,7 +181,7 @@ async def test_requests_of_one_millisecond_are_all_paged(bench: Bench) -> None:
     people = await customers_of(0, bench, 9)
     sessions = [replace(booked(), id=new_session_id(c), customer_id=c, open_at=5) for c in people]
     for session in sessions:
-        await bench.sessions.restore(session, (session).version)
+        await bench.sessions.restore(session, session.version)
 
     seen: list[str] = []
     before = None
@@ -240,13 +240,14 @@ async def test_sessions_are_fetched_in_the_order_asked(bench: Bench) -> None:
     ids=["offered", "queued", "open", "accepted", "live"],
 )
 async def test_a_restored_session_stands_everywhere_it_must(bench: Bench, session: Session) -> None:
-    assert await bench.sessions.restore(session, (session).version)
+    assert await bench.sessions.restore(session, session.version)
 
     shard, marks = bench.shard(session), footprint(session)
     assert await bench.raw.hgetall(bench.key(session)) == fields_of(session)
     assert await bench.raw.get(keys.active(shard, CUSTOMER)) == session.id
     deadlines = await bench.raw.zrange(keys.deadlines(shard), 0, -1, withscores=True)
-    assert dict(deadlines) == marks.deadlines
+    owed = {f"work:{session.id}:{marks.held_by}": session.updated_at} if marks.held_by else {}
+    assert dict(deadlines) == marks.deadlines | owed
     assert await bench.raw.zscore(keys.open_requests(shard), session.assignment_id) == marks.open_at
     if marks.offered_to:
         assert await bench.raw.smembers(keys.offers(shard, marks.offered_to)) == {session.assignment_id}
@@ -258,22 +259,18 @@ async def test_a_restored_session_stands_everywhere_it_must(bench: Bench, sessio
 @pytest.mark.parametrize("older_by", [0, 1])
 async def test_what_the_store_has_newer_stays(bench: Bench, older_by: int) -> None:
     session = replace(await book(bench, online(ANA)), version=5)
-    await bench.sessions.restore(session, (session).version)
+    await bench.sessions.restore(session, session.version)
     before = await contents(bench.url)
 
-    assert not await bench.sessions.restore(
-        replace(session, version=5 - older_by, notes="older"),
-        (replace(session, version=5 - older_by, notes="older")).version,
-    )
+    older = replace(session, version=5 - older_by, notes="older")
+    assert not await bench.sessions.restore(older, older.version)
     assert await contents(bench.url) == before
 
 
 async def test_a_restored_session_goes_on(bench: Bench) -> None:
     session = await book(bench, online(ANA))
     await execute(bench, session, cmd.Notified(f"phone-of-{ANA}", 5))
-    assert await bench.sessions.restore(
-        replace(session, version=1_001), (replace(session, version=1_001)).version
-    )
+    assert await bench.sessions.restore(replace(session, version=1_001), recorded=3)
 
     accepted = await execute(bench, session, cmd.Accept(mechanic_id=ANA))
 
