@@ -119,6 +119,37 @@ async def test_a_store_that_forgot_everything_is_told_again(faulty: World) -> No
     assert (await _retried_call(mia.call, "GET", f"/api/mechanics/{ben.id}/status"))["is_online"] is True
 
 
+async def test_a_live_session_survives_the_loss_and_keeps_its_mechanic_busy(faulty: World) -> None:
+    ana, mia = await faulty.mechanic(), faulty.customer()
+    at_ana = await ana.online()
+    body = {"plan_code": "free"}
+    booked = await mia.post("/api/intake/start", body, Idempotency_Key="k")
+    session_id = booked["session"]["id"]
+    await at_ana.request("accept", assignment_id=booked["assignment"]["id"])
+    await ana.post(f"/api/mechanic/sessions/{session_id}/start")
+    await faulty.row("SELECT 1 FROM sessions WHERE id = $1 AND status = 'live'", session_id)
+
+    await faulty.redis.flushall()
+
+    held = await _retried_call(ana.call, "GET", "/api/mechanic/active-session")
+
+    async def busy() -> bool:
+        found = await _retried_call(mia.call, "GET", f"/api/mechanics/{ana.id}/status")
+        return bool(found["status"] == "busy")
+
+    async def in_hand() -> bool:
+        nonlocal held
+        held = await _retried_call(ana.call, "GET", "/api/mechanic/active-session")
+        return held["session"] is not None
+
+    await faulty.eventually(busy)
+    await faulty.eventually(in_hand)
+    assert held["session"]["id"] == session_id
+    again = await mia.post("/api/intake/start", body, Idempotency_Key="k")
+    assert again["session"]["id"] == session_id
+    await _retried_call(ana.call, "POST", f"/api/mechanic/sessions/{session_id}/end")
+
+
 async def test_a_node_that_is_killed_takes_nobody_with_it(faulty: World) -> None:
     ana, ben, mia = await faulty.mechanic(), await faulty.mechanic("Ben Okafor"), faulty.customer()
     at_ana, at_ben = await ana.online(node=1), await ben.online(node=0)

@@ -239,6 +239,60 @@ async def test_status_has_an_etag(world: World) -> None:
     assert (await mia.get("/api/mechanics/not-an-id/status"))["status"] == "offline"
 
 
+async def test_appearing_offline_and_back_at_once_leaves_nobody_deaf(world: World) -> None:
+    ana, mia = await world.mechanic(), world.customer()
+    at_ana = await ana.online()
+    await at_ana.send({"type": "status", "id": "off", "status": "offline"})
+    await at_ana.send({"type": "status", "id": "on", "status": "online"})
+    await at_ana.quiet()
+    await mia.book()
+    await at_ana.event("new_assignment")
+
+
+async def test_what_a_status_reply_lists_is_also_taken_back(world: World) -> None:
+    ana, ben, mia = await world.mechanic(), await world.mechanic(), world.customer()
+    at_ana = await ana.online(status="offline")
+    booked = await mia.book()
+    listed = await at_ana.request("status", status="online")
+    assert booked["assignment"]["id"] in [item["assignment"]["id"] for item in listed["assignments"]]
+    await ben.post(f"/api/mechanic/assignments/{booked['assignment']['id']}/accept", node=1)
+    assert (await at_ana.event("assignment_accepted"))["mechanic_id"] == ben.id
+
+
+async def test_who_was_busy_hears_what_is_still_open(world: World) -> None:
+    ana, mia, noah = await world.mechanic(), world.customer(), world.customer("Noah Lind")
+    at_ana = await ana.online()
+    held = await mia.book(ana)
+    await at_ana.request("accept", assignment_id=held["assignment"]["id"])
+    await ana.post(f"/api/mechanic/sessions/{held['session']['id']}/start")
+    waiting = await noah.book()
+    await at_ana.quiet()
+    assert at_ana.named("new_assignment") == []
+    await ana.post(f"/api/mechanic/sessions/{held['session']['id']}/end")
+    heard = await at_ana.event("new_assignment")
+    assert heard["request"]["assignment"]["id"] == waiting["assignment"]["id"]
+
+
+async def test_the_queue_goes_on_behind_the_offers(world: World) -> None:
+    ana = await world.mechanic()
+    await ana.online()
+    first = await world.customer().book(ana, priority_window_minutes=5)
+    opened = {(await world.customer().book())["assignment"]["id"] for _ in range(3)}
+    seen: list[str] = []
+    page = await ana.get("/api/mechanic/queue?limit=1")
+    while True:
+        seen += [item["assignment"]["id"] for item in page["assignments"]]
+        if page["next_cursor"] is None:
+            break
+        page = await ana.get(f"/api/mechanic/queue?limit=1&cursor={page['next_cursor']}")
+    assert seen[0] == first["assignment"]["id"]
+    assert opened <= set(seen)
+    assert len(seen) == len(set(seen))
+    for wrong in ("limit=0", "limit=201", "limit=x", "limit=000000200999999", "cursor=x"):
+        answer = await ana.call("GET", f"/api/mechanic/queue?{wrong}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request"), wrong
+
+
 async def test_those_online_are_listed_in_pages(world: World) -> None:
     people = [await world.mechanic() for _ in range(3)]
     for person in people:

@@ -1,6 +1,7 @@
 """How people behave: some answer at once, some late, some never; some lose the network in between."""
 
 import asyncio
+import math
 import random
 import time
 import uuid
@@ -41,8 +42,9 @@ class Hub(Struct, frozen=True):
     client: httpx.AsyncClient
     token_for: Callable[[str, str, str], str]
 
-    def http(self, role: str, user_id: str, name: str, dice: random.Random) -> HubHttp:
-        return HubHttp(self.client, dice.choice(self.urls), self.token_for(role, user_id, name))
+    def http(self, token: str, dice: random.Random) -> HubHttp:
+        """By any node: whoever asks again after a lost connection does not ask a dead one for ever."""
+        return HubHttp(self.client, dice.choice(self.urls), token)
 
 
 class Mechanic:
@@ -55,32 +57,33 @@ class Mechanic:
         self._tally = tally
         self._dice = dice
         self._token = hub.token_for("mechanic", user_id, name)
-        self._http = hub.http("mechanic", user_id, name, dice)
-        self._work: set[asyncio.Task[None]] = set()
+        self._work = asyncio.TaskGroup()
         self._occupied = False
+        self._held: set[str] = set()
+        self._available_since = math.inf
+
+    @property
+    def _http(self) -> HubHttp:
+        return self._hub.http(self._token, self._dice)
 
     async def live(self) -> None:
         """Until cancelled."""
-        try:
-            await self._finish_earlier_work()
+        async with self._work:
             while True:
-                try:
+                with contextlib.suppress(*GONE):
+                    if not self._occupied:
+                        await self._finish_earlier_work()
                     await self._shift()
-                except GONE:
-                    await asyncio.sleep(self._dice.uniform(*_AWAY_S))
-        finally:
-            for task in self._work:
-                task.cancel()
-            await asyncio.gather(*self._work, return_exceptions=True)
+                await asyncio.sleep(self._dice.uniform(*_AWAY_S))
 
     async def _finish_earlier_work(self) -> None:
         """What an earlier run broke off would keep this mechanic busy."""
-        held = await persistently(self._http.held)
+        held = await persistently(lambda: self._http.held())
         for item in [held, *held["others"]]:
             if item["session"] is not None:
                 session_id = item["session"]["id"]
-                await persistently(partial(self._http.start_session, session_id))
-                await persistently(partial(self._http.end_session, session_id))
+                await persistently(lambda known=session_id: self._http.start_session(known))
+                await persistently(lambda known=session_id: self._http.end_session(known))
 
     async def _shift(self) -> None:
         binary = self._dice.random() < 0.5
