@@ -1,7 +1,7 @@
 FROM python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/hub
-COPY pyproject.toml LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY hub hub
 COPY persistence persistence
 RUN --mount=type=cache,target=/root/.cache/pip /opt/hub/bin/pip install .

@@ -24,7 +24,7 @@ from hub.cli.workspace import Workspace, data_dir_option, settings_here
     multiple=True,
     envvar="HUB_URLS",
     metavar="URL",
-    help="A node; several may be named. By default those of the `hub dev` running here.",
+    help="A node; several may be named, or separated by commas. By default those of the `hub dev` running here.",
 )
 @click.option(
     "--mechanics",
@@ -77,7 +77,9 @@ def simulate_command(
     """
     settings = settings_here(data_dir)
     known = Workspace(data_dir).addresses().get("urls")
-    nodes = list(urls) or (known if isinstance(known, list) else [])
+    nodes = [url for part in urls for url in part.split(",") if url] or (
+        known if isinstance(known, list) else []
+    )
     if not nodes:
         raise click.UsageError("Name a node with --url: no `hub dev` is running here.")
     if not settings.jwt_secret:

@@ -7,6 +7,7 @@ of a node that died are written too.
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 
 from hub.domain.errors import StoreFailed, Unavailable
@@ -22,6 +23,7 @@ _PAGE = 500
 _BACK_OFF_S = (0.05, 0.1, 0.5, 1.0, 2.0, 5.0)
 _SKIPPED_S = 0.01
 _ALARM_EVERY = 10
+_TOGETHER = 3
 
 
 class JournalWriter:
@@ -43,6 +45,7 @@ class JournalWriter:
         self._alarm = alarm
         self._bell = Bell()
         self._dirty: set[int] = set()
+        self._one_by_one = False
 
     def committed(self, entry: JournalEntry) -> None:
         """A commit of this node is in the journal."""
@@ -62,11 +65,14 @@ class JournalWriter:
                 while self._dirty:
                     await self.step()
                 failures = 0
+                self._one_by_one = False
             except Unavailable as error:
                 if failures == 0:
                     logger.warning("journal_waits", extra={"detail": error.detail})
                 await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])
                 failures += 1
+                # One shard that cannot be written must not keep the others from it.
+                self._one_by_one = failures >= _TOGETHER
                 if failures % _ALARM_EVERY == 0:
                     logger.error("journal_stuck", extra={"failures": failures, "detail": error.detail})
                     self._alarm("journal_stuck")
@@ -78,8 +84,8 @@ class JournalWriter:
 
     async def step(self) -> int:
         """Write one page of every shard that has something; how many entries were written."""
-        shards = sorted(self._dirty)
-        self._dirty.clear()
+        shards = [random.choice(sorted(self._dirty))] if self._one_by_one else sorted(self._dirty)
+        self._dirty.difference_update(shards)
         try:
             epochs = await self._sessions.epochs()
             known = {shard: epoch for shard in shards if (epoch := epochs[shard])}

@@ -1,11 +1,12 @@
 """How people behave: some answer at once, some late, some never; some lose the network in between."""
 
 import asyncio
+import contextlib
 import math
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -77,13 +78,14 @@ class Mechanic:
                 await asyncio.sleep(self._dice.uniform(*_AWAY_S))
 
     async def _finish_earlier_work(self) -> None:
-        """What an earlier run broke off would keep this mechanic busy."""
+        """What a lost connection or an earlier run broke off would keep this mechanic busy."""
         held = await persistently(lambda: self._http.held())
         for item in [held, *held["others"]]:
             if item["session"] is not None:
                 session_id = item["session"]["id"]
-                await persistently(lambda known=session_id: self._http.start_session(known))
-                await persistently(lambda known=session_id: self._http.end_session(known))
+                await persistently(partial(self._do, HubHttp.start_session, session_id))
+                ended = await persistently(partial(self._do, HubHttp.end_session, session_id))
+                self._tally.end(ended["session"])
 
     async def _shift(self) -> None:
         binary = self._dice.random() < 0.5
@@ -91,17 +93,20 @@ class Mechanic:
             self._hub.urls[self._dice.randrange(len(self._hub.urls))], self._token, binary=binary
         )
         self._tally.sockets += 1
+        self._available_since = time.perf_counter()
         try:
             for item in socket.welcome["assignments"]:
                 self._consider(socket, item["assignment"], urgent=item["priority"])
             async for event in socket.events():
                 if event["event"] in ("priority_session_request", "new_assignment"):
-                    self._tally.frame(event, time.perf_counter())
+                    self._tally.frame(event, time.perf_counter(), self._waiting_since())
                     urgent = event["event"] == "priority_session_request"
                     window_s = event["payload"].get("expires_in_ms", 10_000) / 1000
                     self._consider(
                         socket, event["payload"]["request"]["assignment"], urgent=urgent, window_s=window_s
                     )
+                elif event["event"] in ("session_updated", "assignment_cancelled", "assignment_expired"):
+                    self._heard_of(event["payload"])
         finally:
             self._tally.sockets -= 1
             await socket.close()
@@ -109,9 +114,22 @@ class Mechanic:
     def _consider(self, socket: HubSocket, assignment: Json, *, urgent: bool, window_s: float = 10.0) -> None:
         if self._occupied:
             return
-        task = asyncio.create_task(self._respond(socket, assignment["id"], urgent, window_s))
-        self._work.add(task)
-        task.add_done_callback(self._work.discard)
+        self._work.create_task(self._respond(socket, assignment["id"], urgent, window_s))
+
+    def _waiting_since(self) -> float:
+        """Since when the hub has nothing against sending requests here; never, where it has. What was booked
+        before comes late by right."""
+        return math.inf if self._held else self._available_since
+
+    def _heard_of(self, payload: Json) -> None:
+        session = payload.get("session") or {"id": payload["session_id"], "status": "cancelled"}
+        if session["status"] not in ("waiting", "live"):
+            self._rid_of(session["id"])
+
+    def _rid_of(self, session_id: str) -> None:
+        if session_id in self._held:
+            self._held.discard(session_id)
+            self._available_since = time.perf_counter()
 
     async def _respond(self, socket: HubSocket, assignment_id: str, urgent: bool, window_s: float) -> None:
         dice = self._dice
@@ -132,9 +150,11 @@ class Mechanic:
                 case "loses the network" if urgent:
                     socket.abort()
                 case "goes busy":
+                    self._available_since = math.inf
                     await socket.request("status", status="busy")
                     await asyncio.sleep(dice.uniform(*_AWAY_S))
                     await socket.request("status", status="online")
+                    self._available_since = time.perf_counter()
                 case _:
                     return
         except HubProblem as problem:
@@ -150,19 +170,33 @@ class Mechanic:
         try:
             answer = await socket.request("accept", assignment_id=assignment_id)
             session = answer["session"]
+            self._held.add(session["id"])
             self._tally.accept(session, answer["assignment"], self.id)
             if self._dice.random() < 0.05:
                 self._tally.release(session["id"])
                 await socket.request("release", assignment_id=assignment_id, reason="flat tyre")
+                self._rid_of(session["id"])
                 return
             await asyncio.sleep(self._dice.uniform(*_SOON_S))
-            await persistently(lambda: self._http.start_session(session["id"]))
+            await self._start(session["id"])
             await asyncio.sleep(self._dice.uniform(*_REPAIR_S))
             if self._dice.random() < 0.7:
-                ended = await persistently(lambda: self._http.end_session(session["id"]))
+                ended = await persistently(partial(self._do, HubHttp.end_session, session["id"]))
                 self._tally.end(ended["session"])
+                self._rid_of(session["id"])
         finally:
             self._occupied = False
+
+    async def _start(self, session_id: str) -> None:
+        try:
+            await persistently(partial(self._do, HubHttp.start_session, session_id))
+        except HubProblem as problem:
+            if problem.code in ("taken", "not_found"):  # the hub said it was ours, and we kept it
+                self._tally.lose(session_id)
+            raise
+
+    def _do(self, what: Callable[[HubHttp, str], Awaitable[Json]], session_id: str) -> Awaitable[Json]:
+        return what(self._http, session_id)
 
 
 class Customer:
@@ -175,13 +209,19 @@ class Customer:
         self._favorites = favorites
         self._tally = tally
         self._dice = dice
-        self._http = hub.http("customer", user_id, name, dice)
+        self._hub = hub
+        self._token = hub.token_for("customer", user_id, name)
+        self._open: str | None = None
+
+    @property
+    def _http(self) -> HubHttp:
+        return self._hub.http(self._token, self._dice)
 
     async def visit(self, patience_s: float) -> None:
         """One booking from its start to its end."""
         key = str(uuid.uuid4())  # not of the seed: a repeated run must not find the last one's bookings
         wish = self._wish()
-        if (earlier := (await persistently(self._http.active_session))["session"]) is not None:
+        if (earlier := (await self._active_session())) is not None:
             await persistently(lambda: self._http.end(earlier["id"]))
         self._tally.sending(self.id, time.perf_counter())
         try:
@@ -190,17 +230,34 @@ class Customer:
             self._tally.refuse(problem.code)
             return
         self._tally.book(answer, time.perf_counter())
-        session_id = answer["session"]["id"]
+        self._open = session_id = answer["session"]["id"]
         live, deadline = False, time.perf_counter() + patience_s
         while time.perf_counter() < deadline:
             await asyncio.sleep(self._dice.uniform(0.5, 1.5))
-            found = (await persistently(self._http.active_session))["session"]
+            found = await self._active_session()
             if found is None or found["id"] != session_id:
+                self._open = None
                 return
             if found["status"] == "live" and not live:
                 live, deadline = True, time.perf_counter() + _REPAIR_S[1]
-        ended = await persistently(lambda: self._http.end(session_id))
+        await self.leave()
+
+    async def leave(self) -> None:
+        """End what is still open."""
+        if (session_id := self._open) is None:
+            return
+        try:
+            ended = await persistently(lambda: self._http.end(session_id))
+        except HubProblem as problem:
+            if problem.code == "not_found":
+                self._tally.lose(session_id)
+            raise
+        self._open = None
         self._tally.end(ended["session"])
+
+    async def _active_session(self) -> Json | None:
+        found: Json | None = (await persistently(lambda: self._http.active_session()))["session"]
+        return found
 
     def _wish(self) -> Json:
         wish: Json = {"plan_code": "free", "notes": "Simulated."}

@@ -2,23 +2,29 @@
 
 import asyncio
 import contextlib
+import math
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections import deque
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 import httpx
 from msgspec import Struct
 
 from hub.cli.simulation.people import Customer, Hub, Mechanic
 from hub.cli.simulation.tally import Summary, Tally
+from hub.client import HubProblem
 from hub.identity import issue
 
 _FIRST = ("Ana", "Ben", "Chloe", "Dario", "Eva", "Finn", "Gia", "Hugo", "Ines", "Jan", "Kira", "Leo")
 _LAST = ("Adler", "Brandt", "Costa", "Duarte", "Engel", "Ferrari", "Gomez", "Hansen", "Ivanov", "Jensen")
 _TOKEN_S = 7 * 86_400
 _SETTLE_S = 10.0
+_WIND_DOWN_S = 10.0
+_LEAVE_S = 1.0
+_HURRY_S = 0.5
 _GIVE_UP_WINDOWS = 2.5
 
 
@@ -70,45 +76,58 @@ class Simulation:
         limits = httpx.Limits(max_connections=200)
         async with httpx.AsyncClient(timeout=15, trust_env=False, limits=limits) as client:
             hub = Hub(self.options.urls, client, self._token)
-            shifts = [
-                asyncio.create_task(Mechanic(hub, i, f"{first} {last}", self.tally, self._fork()).live())
-                for i, first, last in mechanics
-            ]
-            try:
+            async with asyncio.TaskGroup() as people:
+                shifts = [
+                    people.create_task(Mechanic(hub, i, f"{first} {last}", self.tally, self._fork()).live())
+                    for i, first, last in mechanics
+                ]
                 await self._everybody_in(len(mechanics))
                 self.started = time.perf_counter()
                 await self._customers(hub, favorites)
                 seconds = time.perf_counter() - self.started
-            finally:
                 for shift in shifts:
                     shift.cancel()
-                await asyncio.gather(*shifts, return_exceptions=True)
         return await self._summary(seconds)
 
     async def _customers(self, hub: Hub, favorites: Mapping[str, list[str]]) -> None:
-        idle = [
+        everyone = [
             Customer(hub, customer_id, " ".join(self._name(n * 7)), chosen, self.tally, self._fork())
             for n, (customer_id, chosen) in enumerate(favorites.items())
         ]
-        visits: set[asyncio.Task[None]] = set()
+        idle = deque(everyone)
+        under_way: set[asyncio.Task[None]] = set()
 
         async def visit(customer: Customer) -> None:
-            try:
-                await customer.visit(self.options.window_s * _GIVE_UP_WINDOWS)
-            finally:
-                idle.append(customer)
+            await self._unless_refused(customer.visit(self.options.window_s * _GIVE_UP_WINDOWS))
+            idle.append(customer)
 
-        end = self.started + self.options.seconds if self.options.seconds else float("inf")
-        while time.perf_counter() < end and not self._stopping.is_set():
-            if idle:
-                task = asyncio.create_task(visit(idle.pop(0)))
-                visits.add(task)
-                task.add_done_callback(visits.discard)
-            await self._pause(self._dice.expovariate(self.options.rate))
-        for task in visits:
-            if self._stopping.is_set():
+        end = self.started + self.options.seconds if self.options.seconds else math.inf
+        async with asyncio.TaskGroup() as visits:
+            while time.perf_counter() < end and not self._stopping.is_set():
+                if idle:
+                    task = visits.create_task(visit(idle.popleft()))
+                    under_way.add(task)
+                    task.add_done_callback(under_way.discard)
+                await self._pause(self._dice.expovariate(self.options.rate))
+            end = time.perf_counter() + _WIND_DOWN_S
+            while under_way and time.perf_counter() < end and not self._stopping.is_set():
+                await self._pause(0.1)
+            for task in under_way:
                 task.cancel()
-        await asyncio.gather(*visits, return_exceptions=True)
+        await self._everybody_out(everyone)
+
+    async def _everybody_out(self, customers: Iterable[Customer]) -> None:
+        """Nothing stays open that would surprise the next run; but a hub that is down holds nobody up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_S), asyncio.TaskGroup() as leaving:
+                for customer in customers:
+                    leaving.create_task(self._unless_refused(customer.leave()))
+
+    async def _unless_refused(self, doing: Coroutine[Any, Any, None]) -> None:
+        try:
+            await doing
+        except HubProblem as problem:
+            self.tally.refuse(problem.code)
 
     async def _everybody_in(self, expected: int) -> None:
         end = time.perf_counter() + _SETTLE_S
@@ -118,7 +137,7 @@ class Simulation:
     async def _summary(self, seconds: float) -> Summary:
         """Rows may still be on their way."""
         booked = list(self.tally.booked)
-        end = time.perf_counter() + (2.0 if self._stopping.is_set() else _SETTLE_S)
+        end = time.perf_counter() + (_HURRY_S if self._stopping.is_set() else _SETTLE_S)
         while True:
             rows, assignments, events = await self._books.count(booked)
             if len(rows) == len(booked) or time.perf_counter() > end:

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """`lost` are acknowledged bookings without a row; `double` are sessions that two mechanics were told they
+    """`lost` are acknowledged bookings without a row, or that the hub denied later; `double` are sessions that two mechanics were told they
     have. Latencies are ms from sending the booking to the frame at a mechanic (p50, p99)."""
 
     seconds: float
@@ -46,6 +46,8 @@ class Tally:
         self._holders: dict[str, str] = {}
         self._fell: set[tuple[str, str]] = set()
         self._reached: set[str] = set()
+        self._ended: set[str] = set()
+        self._denied: set[str] = set()
 
     def sending(self, customer_id: str, at: float) -> None:
         """A customer is about to book: the clock starts."""
@@ -56,8 +58,9 @@ class Tally:
         self.booked[answer["session"]["id"]] = at
         self.routing[routing["reason"] or routing["type"]] += 1
 
-    def frame(self, event: dict[str, Any], at: float) -> None:
-        """A mechanic got a priority request or heard a broadcast; the first time counts."""
+    def frame(self, event: dict[str, Any], at: float, since: float = 0.0) -> None:
+        """A mechanic, who could be reached `since`, got a priority request or heard a broadcast. The first
+        time counts; what was booked before comes late by right and does not."""
         payload = event["payload"]
         session = payload["request"]["session"]
         reason = payload.get("fallback_reason")
@@ -67,7 +70,7 @@ class Tally:
                 self.fallbacks[reason] += 1
             return
         sent = self._sent.get(session["customer_id"])
-        if sent is not None and session["id"] not in self._reached:
+        if sent is not None and sent > since and session["id"] not in self._reached:
             self._reached.add(session["id"])
             times = self.offer_ms if event["event"] == "priority_session_request" else self.broadcast_ms
             times.append((at - sent) * 1000)
@@ -89,7 +92,14 @@ class Tally:
         self._holders.pop(session_id, None)
 
     def end(self, session: dict[str, Any]) -> None:
-        self.ended[session["status"]] += 1
+        """However many people end it, it ends once."""
+        if session["id"] in self.booked and session["id"] not in self._ended:
+            self._ended.add(session["id"])
+            self.ended[session["status"]] += 1
+
+    def lose(self, session_id: str) -> None:
+        """The hub denies what it had acknowledged."""
+        self._denied.add(session_id)
 
     def refuse(self, code: str) -> None:
         self.refused[code] += 1
@@ -108,7 +118,7 @@ class Tally:
             sessions=len(rows),
             assignments=assignments,
             events=events,
-            lost=len(self.booked.keys() - rows),
+            lost=len((self.booked.keys() - rows) | self._denied),
             double=self.double,
         )
 
