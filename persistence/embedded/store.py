@@ -4,6 +4,7 @@ Whatever ended an earlier run (Ctrl-C, kill -9 of the supervisor or of the serve
 finds either a running server, which it reuses, or a directory that is safe to start on.
 """
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -185,12 +186,10 @@ class EmbeddedStore(ABC):
                     f"{self.name} cannot start: port {only_port} is taken by another program"
                 )
             return only_port
-        try:
+        with contextlib.suppress(OSError, ValueError):  # no earlier run, or its note is spoilt
             remembered = int(self._port_file.read_text())
             if 0 < remembered < 65536 and port_is_free(remembered):
                 return remembered
-        except (OSError, ValueError):
-            pass
         return free_port()
 
     def _spawn(self, port: int) -> Record:

@@ -54,8 +54,8 @@ class RedisClient:
 
     async def call_once(self, *command: Argument) -> Any:
         """For a caller who must know of every attempt whose outcome is in doubt."""
-        # Here, so that what cannot be encoded fails its own caller and not the whole pipeline. A command's name
-        # in bytes also keeps the library from rewriting its reply.
+        # Here, so that what cannot be encoded fails its own caller and not the whole pipeline. And a name
+        # in bytes keeps the library from rewriting the reply.
         encoded = tuple(part.encode() if isinstance(part, str) else part for part in command)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._send(encoded, future)

@@ -245,8 +245,9 @@ async def test_appearing_offline_and_back_at_once_leaves_nobody_deaf(world: Worl
     await at_ana.send({"type": "status", "id": "off", "status": "offline"})
     await at_ana.send({"type": "status", "id": "on", "status": "online"})
     await at_ana.quiet()
-    await mia.book()
-    await at_ana.event("new_assignment")
+    booked = await mia.book()
+    heard = await at_ana.event("new_assignment")
+    assert heard["request"]["assignment"]["id"] == booked["assignment"]["id"]
 
 
 async def test_what_a_status_reply_lists_is_also_taken_back(world: World) -> None:

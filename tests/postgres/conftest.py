@@ -10,8 +10,12 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from hub.domain.ids import new_id
 from persistence.embedded import EmbeddedPostgres
 from persistence.postgres.migrate import Migrator
+from persistence.postgres.pool import Postgres
+from persistence.postgres.record import PostgresRecord
+from tests.postgres.journal import ORPHAN_MS, Journal
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -88,3 +92,31 @@ async def _make_migrated(server: Connection, postgres_url: str, name: str) -> No
 def _url(server_url: str, database: str) -> str:
     # Loading certificates that no local server has takes longer than most tests.
     return urlsplit(server_url)._replace(path=f"/{database}", query="sslmode=disable").geturl()
+
+
+@pytest_asyncio.fixture
+async def postgres(database_url: str) -> AsyncIterator[Postgres]:
+    postgres = Postgres(database_url)
+    await postgres.connect()
+    yield postgres
+    await postgres.close()
+
+
+@pytest.fixture
+def record(postgres: Postgres) -> PostgresRecord:
+    return PostgresRecord(postgres, orphan_ms=ORPHAN_MS)
+
+
+@pytest.fixture
+def journal(record: PostgresRecord) -> Journal:
+    return Journal(record)
+
+
+@pytest_asyncio.fixture
+async def mechanic(connection: Connection) -> str:
+    mechanic_id = new_id()
+    await connection.execute(
+        "insert into mechanics (id, first_name, last_name, status) values ($1, 'Mia', 'Kraft', 'approved')",
+        mechanic_id,
+    )
+    return mechanic_id

@@ -44,14 +44,6 @@ class Ears:
                 await self._more.wait()
 
 
-@pytest_asyncio.fixture
-async def postgres(database_url: str) -> AsyncIterator[Postgres]:
-    postgres = Postgres(database_url)
-    await postgres.connect()
-    yield postgres
-    await postgres.close()
-
-
 @pytest.fixture
 def connection(committed: Connection) -> Connection:
     """What it writes is seen by the pool."""
@@ -232,6 +224,7 @@ async def test_orphans_are_told(directory: PostgresDirectory, ears: Ears, connec
     async with running(directory):
         await connection.execute("select pg_notify('hub_orphans', $1)", orphan)
         await ears.until("orphan", orphan)
+        assert ears.heard[-1] == ("orphan", orphan)
 
 
 async def test_an_unreadable_notification_harms_nothing(

@@ -1,12 +1,11 @@
 """The journal becomes rows once, in order, whatever is repeated, refused, forked or written twice at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from hub.domain.errors import StoreFailed
 from hub.domain.ids import new_id
@@ -22,38 +21,10 @@ from tests.postgres.conftest import Connection
 from tests.postgres.journal import EPOCHS, NOW, ORPHAN_MS, Journal, accepted, booking, ended, event, step
 
 
-@pytest_asyncio.fixture
-async def postgres(database_url: str) -> AsyncIterator[Postgres]:
-    postgres = Postgres(database_url)
-    await postgres.connect()
-    yield postgres
-    await postgres.close()
-
-
 @pytest.fixture
 def connection(committed: Connection) -> Connection:
     """What it writes is seen by the pool."""
     return committed
-
-
-@pytest.fixture
-def record(postgres: Postgres) -> PostgresRecord:
-    return PostgresRecord(postgres, orphan_ms=ORPHAN_MS)
-
-
-@pytest.fixture
-def journal(record: PostgresRecord) -> Journal:
-    return Journal(record)
-
-
-@pytest_asyncio.fixture
-async def mechanic(connection: Connection) -> str:
-    mechanic_id = new_id()
-    await connection.execute(
-        "insert into mechanics (id, first_name, last_name, status) values ($1, 'Mia', 'Kraft', 'approved')",
-        mechanic_id,
-    )
-    return mechanic_id
 
 
 async def everything(connection: Connection) -> list[Any]:

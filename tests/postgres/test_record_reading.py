@@ -1,10 +1,8 @@
 """What the record gives back: sessions to restore, history, locks, and the mirror of presence."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from msgspec.structs import replace
 
 from hub.domain.ids import new_id, new_session_id
@@ -16,44 +14,15 @@ from hub.domain.model import (
     SessionStatus,
     Wave,
 )
-from persistence.postgres.pool import Postgres
 from persistence.postgres.record import PostgresRecord
 from tests.postgres.conftest import Connection
-from tests.postgres.journal import NOW, ORPHAN_MS, Journal, accepted, booking, ended, event, step
-
-
-@pytest_asyncio.fixture
-async def postgres(database_url: str) -> AsyncIterator[Postgres]:
-    postgres = Postgres(database_url)
-    await postgres.connect()
-    yield postgres
-    await postgres.close()
+from tests.postgres.journal import NOW, Journal, accepted, booking, ended, event, step
 
 
 @pytest.fixture
 def connection(committed: Connection) -> Connection:
     """What it writes is seen by the pool."""
     return committed
-
-
-@pytest.fixture
-def record(postgres: Postgres) -> PostgresRecord:
-    return PostgresRecord(postgres, orphan_ms=ORPHAN_MS)
-
-
-@pytest.fixture
-def journal(record: PostgresRecord) -> Journal:
-    return Journal(record)
-
-
-@pytest_asyncio.fixture
-async def mechanic(connection: Connection) -> str:
-    mechanic_id = new_id()
-    await connection.execute(
-        "insert into mechanics (id, first_name, last_name, status) values ($1, 'Mia', 'Kraft', 'approved')",
-        mechanic_id,
-    )
-    return mechanic_id
 
 
 async def test_a_session_comes_back_as_it_was(
