@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from hub.dispatch import Dispatcher
 from hub.domain import commands as cmd
-from hub.domain.errors import Refused
+from hub.domain.errors import Refused, StoreFailed
 from hub.domain.ids import canonical, session_of
 from hub.domain.model import EventType, Session, Status
 from hub.ports import Record
@@ -75,7 +75,11 @@ class Desk:
         """The offers count for the limit; they come with the first page only."""
         offers = await self._sessions.offered_to(mechanic_id) if before is None else []
         offers.sort(key=lambda s: s.created_at, reverse=True)
-        if not await self._approved(mechanic_id):
+        try:
+            approved = await self._approved(mechanic_id)
+        except StoreFailed:
+            approved = False
+        if not approved:
             return Queue(sessions=offers[:limit])
         room = max(limit - len(offers), 0)
         found: list[Session] = []

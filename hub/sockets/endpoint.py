@@ -1,6 +1,7 @@
 """The ASGI endpoint of `/ws`: lets sockets in, greets them with all that is open, and sees them off."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -11,8 +12,8 @@ from msgspec import UNSET, Struct
 
 from hub.desk import Desk
 from hub.dispatch import Dispatcher
-from hub.domain.errors import HubError, Refused, Unavailable
-from hub.domain.model import Role, Status
+from hub.domain.errors import HubError, Refused, StoreFailed, Unavailable
+from hub.domain.model import Mechanic, Role, Status
 from hub.identity import Identity, TokenVerifier, bearer
 from hub.ports import Bus, Clock, Directory, PresenceStore
 from hub.sockets.closing import Close
@@ -183,7 +184,7 @@ class SocketEndpoint:
                 self.spawn(self._look_up(mechanic_id))
 
     async def _look_up(self, mechanic_id: str) -> None:
-        mechanic = await self._directory.mechanic(mechanic_id)
+        mechanic = await self._known(mechanic_id)
         self.registry.set_approved(mechanic_id, mechanic is not None and mechanic.approved)
         if mechanic is not None and mechanic.suspended:
             for member in list(self.registry.of_user(mechanic_id)):
@@ -203,7 +204,7 @@ class SocketEndpoint:
             connection.refuse(Refused("forbidden", "Services use HTTP."), Close.FORBIDDEN)
             return None
         if identity.role is Role.MECHANIC:
-            mechanic = await self._directory.mechanic(identity.user_id)
+            mechanic = await self._known(identity.user_id)
             if mechanic is not None and mechanic.suspended:
                 connection.refuse(Refused("forbidden", "This mechanic is suspended."), Close.FORBIDDEN)
                 return None
@@ -218,8 +219,15 @@ class SocketEndpoint:
         connection.touched = asyncio.get_running_loop().time()
         await self.announce(connection, status)
         if connection.role is Role.MECHANIC:
-            mechanic = await self._directory.mechanic(connection.user_id)
+            mechanic = await self._known(connection.user_id)
             self.registry.set_approved(connection.user_id, mechanic is not None and mechanic.approved)
+
+    async def _known(self, mechanic_id: str) -> Mechanic | None:
+        """A mechanic who connects while Postgres is away is let in; what they may do is looked up when it is
+        back, since the directory then tells of everyone."""
+        with contextlib.suppress(StoreFailed):
+            return await self._directory.mechanic(mechanic_id)
+        return None
 
     async def _everything_open(self, connection: Connection) -> tuple[list[QueueItem], bool]:
         user_id = connection.user_id
