@@ -24,7 +24,7 @@ from hub.cli.workspace import Workspace, data_dir_option, settings_here
     multiple=True,
     envvar="HUB_URLS",
     metavar="URL",
-    help="A node; several may be named, or separated by commas. By default those of the `hub dev` running here.",
+    help="A node; name several, or separate them by commas. By default those of the `hub dev` here.",
 )
 @click.option(
     "--mechanics",

@@ -61,6 +61,7 @@ class Mechanic:
         self._work = asyncio.TaskGroup()
         self._occupied = False
         self._held: set[str] = set()
+        self._breaks = 0
         self._available_since = math.inf
 
     @property
@@ -86,6 +87,7 @@ class Mechanic:
                 await persistently(partial(self._do, HubHttp.start_session, session_id))
                 ended = await persistently(partial(self._do, HubHttp.end_session, session_id))
                 self._tally.end(ended["session"])
+                self._rid_of(session_id)
 
     async def _shift(self) -> None:
         binary = self._dice.random() < 0.5
@@ -119,7 +121,7 @@ class Mechanic:
     def _waiting_since(self) -> float:
         """Since when the hub has nothing against sending requests here; never, where it has. What was booked
         before comes late by right."""
-        return math.inf if self._held else self._available_since
+        return math.inf if self._held or self._breaks else self._available_since
 
     def _heard_of(self, payload: Json) -> None:
         session = payload.get("session") or {"id": payload["session_id"], "status": "cancelled"}
@@ -150,17 +152,23 @@ class Mechanic:
                 case "loses the network" if urgent:
                     socket.abort()
                 case "goes busy":
-                    self._available_since = math.inf
-                    await socket.request("status", status="busy")
-                    await asyncio.sleep(dice.uniform(*_AWAY_S))
-                    await socket.request("status", status="online")
-                    self._available_since = time.perf_counter()
+                    await self._take_a_break(socket)
                 case _:
                     return
         except HubProblem as problem:
             self._tally.refuse(problem.code)
         except GONE:
             return
+
+    async def _take_a_break(self, socket: HubSocket) -> None:
+        self._breaks += 1
+        try:
+            await socket.request("status", status="busy")
+            await asyncio.sleep(self._dice.uniform(*_AWAY_S))
+            await socket.request("status", status="online")
+        finally:
+            self._breaks -= 1
+            self._available_since = time.perf_counter()
 
     async def _accept(self, socket: HubSocket, assignment_id: str) -> None:
         """Take it, do it, end it; now and then give it back."""

@@ -7,8 +7,9 @@ from msgspec import Struct
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """`lost` are acknowledged bookings without a row, or that the hub denied later; `double` are sessions that two mechanics were told they
-    have. Latencies are ms from sending the booking to the frame at a mechanic (p50, p99)."""
+    """`lost` are acknowledged bookings without a row, or that the hub denied later; `double` are sessions
+    that two mechanics were told they have. Latencies are ms from sending the booking to the frame at a
+    mechanic (p50, p99)."""
 
     seconds: float
     bookings: int
