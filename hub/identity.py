@@ -95,7 +95,14 @@ def bearer(header: str | None) -> str | None:
 
 
 def issue(
-    secret: str, *, role: str, user_id: str, ttl: float, name: str | None = None, role_claim: str = "role"
+    secret: str,
+    *,
+    role: str,
+    user_id: str,
+    ttl: float,
+    name: str | None = None,
+    role_claim: str = "role",
+    audience: str = "",
 ) -> str:
     """A token signed with the shared secret."""
     claims: dict[str, Any] = {"sub": user_id, "iat": int(time.time()), "exp": int(time.time() + ttl)}
@@ -106,6 +113,8 @@ def issue(
     place[last] = role
     if name:
         claims["name"] = name
+    if audience:
+        claims["aud"] = audience
     return jwt.encode(claims, secret, algorithm="HS256")
 
 

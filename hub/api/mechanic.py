@@ -37,11 +37,12 @@ class MechanicApi:
     async def queue(self, request: Request, identity: Identity) -> Response:
         limit, cursor = page_of(request)
         queue = await self._desk.queue(identity.user_id, limit, cursor)
+        now = self._clock.now()
         return answer(
             QueueAnswer(
-                assignments=[queue_item(session, identity.user_id) for session in queue.sessions],
+                assignments=[queue_item(session, now, identity.user_id) for session in queue.sessions],
                 next_cursor=cursor_text(queue.next),
-                server_time=rfc3339(self._clock.now()),
+                server_time=rfc3339(now),
             )
         )
 
@@ -64,7 +65,7 @@ class MechanicApi:
             MechanicSession(
                 session=session_view(newest) if newest else None,
                 assignment=assignment_view(newest) if newest else None,
-                others=[queue_item(session) for session in held[1:]],
+                others=[queue_item(session, self._clock.now()) for session in held[1:]],
             )
         )
 

@@ -96,7 +96,7 @@ class Development:
         elif self._options.simulate:
             greet_watchers(addresses)
         else:
-            greet(addresses, people, self._secret(), self._settings.jwt_role_claim)
+            greet(addresses, people, self._secret(), self._settings)
         if self._options.simulate:
             self._simulation = self._spawn_simulation(environment)
 

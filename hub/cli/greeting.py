@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from hub.identity import issue
+from hub.settings import Settings
 
 _TTL_S = 30 * 86_400
 
@@ -18,7 +19,7 @@ def greet_watchers(addresses: Mapping[str, Any]) -> None:
 
 
 def greet(
-    addresses: Mapping[str, Any], people: Sequence[tuple[str, str, str]], secret: str, role_claim: str
+    addresses: Mapping[str, Any], people: Sequence[tuple[str, str, str]], secret: str, settings: Settings
 ) -> None:
     """`people` are (role, name, id) of the demo data; without a shared secret no tokens can be made."""
     url = addresses["urls"][0]
@@ -28,7 +29,15 @@ def greet(
     click.echo("  tokens for the demo people:")
     tokens = {}
     for role, name, user_id in people:
-        tokens[name] = issue(secret, role=role, user_id=user_id, ttl=_TTL_S, name=name, role_claim=role_claim)
+        tokens[name] = issue(
+            secret,
+            role=role,
+            user_id=user_id,
+            ttl=_TTL_S,
+            name=name,
+            role_claim=settings.jwt_role_claim,
+            audience=settings.jwt_audience,
+        )
         click.echo(f"  {role} {name} {user_id}\n    {tokens[name]}")
     customer = next(name for role, name, _ in people if role == "customer")
     mechanic = next((name, user_id) for role, name, user_id in people if role == "mechanic")

@@ -15,6 +15,7 @@ from hub.cli.simulation import display
 from hub.cli.simulation.run import Options, Simulation
 from hub.cli.simulation.tally import Summary
 from hub.cli.workspace import Workspace, data_dir_option, settings_here
+from hub.domain.errors import StoreFailed
 
 
 @click.command("simulate")
@@ -90,6 +91,7 @@ def simulate_command(
         urls=nodes,
         secret=settings.jwt_secret,
         role_claim=settings.jwt_role_claim,
+        audience=settings.jwt_audience,
         mechanics=mechanics,
         customers=customers,
         rate=rate,
@@ -101,8 +103,8 @@ def simulate_command(
     simulation = Simulation(options, census(settings.postgres_url))
     try:
         summary = uvloop.run(_run(simulation, console))
-    except OSError as error:
-        raise click.ClickException(f"Postgres cannot be reached: {error}") from None
+    except StoreFailed as error:
+        raise click.ClickException(error.detail) from None
     display.summarise(summary, console)
     if as_json:
         click.echo(msgspec.json.encode(summary))

@@ -38,5 +38,13 @@ def token(role: str, sub: str, ttl: float, name: str | None, data_dir: str) -> N
     if not secret:
         raise click.UsageError("HUB_JWT_SECRET is not set, and `hub dev` has not made one here.")
     click.echo(
-        issue(secret, role=role, user_id=user_id, ttl=ttl, name=name, role_claim=settings.jwt_role_claim)
+        issue(
+            secret,
+            role=role,
+            user_id=user_id,
+            ttl=ttl,
+            name=name,
+            role_claim=settings.jwt_role_claim,
+            audience=settings.jwt_audience,
+        )
     )

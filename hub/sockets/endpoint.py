@@ -230,15 +230,15 @@ class SocketEndpoint:
         return None
 
     async def _everything_open(self, connection: Connection) -> tuple[list[QueueItem], bool]:
-        user_id = connection.user_id
+        user_id, now = connection.user_id, self.clock.now()
         if connection.role is Role.MECHANIC:
             queue = await self.desk.queue(user_id)
             for session in queue.sessions:
                 self.registry.note_told(session.assignment_id, user_id)
-            return [queue_item(session, user_id) for session in queue.sessions], queue.next is not None
+            return [queue_item(session, now, user_id) for session in queue.sessions], queue.next is not None
         if connection.role is Role.CUSTOMER:
             mine = await self.desk.active_session(user_id)
-            return ([queue_item(mine)] if mine else []), False
+            return ([queue_item(mine, now)] if mine else []), False
         return [], False
 
     def _lost(self, connection: Connection) -> None:

@@ -30,9 +30,10 @@ async def status(hub: "SocketEndpoint", connection: "Connection", message: clien
     queue = await hub.desk.queue(mechanic_id)
     for session in queue.sessions:
         hub.registry.note_told(session.assignment_id, mechanic_id)
-    items = [queue_item(session, mechanic_id) for session in queue.sessions]
+    now = hub.clock.now()
+    items = [queue_item(session, now, mechanic_id) for session in queue.sessions]
     more: Fields = {"more": True} if queue.next else {}
-    return {"status": effective, "assignments": items, **more}
+    return {"status": effective, "server_time": rfc3339(now), "assignments": items, **more}
 
 
 async def accept(hub: "SocketEndpoint", connection: "Connection", message: client.Accept) -> Fields:

@@ -65,11 +65,12 @@ class RequestView(Struct, frozen=True, kw_only=True):
 
 
 class QueueItem(Struct, frozen=True, kw_only=True):
-    """`priority`: it is this mechanic's turn and nobody else's."""
+    """`priority`: it is this mechanic's turn and nobody else's, for `expires_in_ms`."""
 
     session: SessionView
     assignment: AssignmentView
     priority: bool
+    expires_in_ms: int | None
 
 
 class RoutingView(Struct, frozen=True, kw_only=True):
@@ -146,11 +147,12 @@ def request_view(session: Session) -> RequestView:
     return RequestView(session=session_view(session), assignment=assignment_view(session))
 
 
-def queue_item(session: Session, mechanic_id: str | None = None) -> QueueItem:
+def queue_item(session: Session, now: int, mechanic_id: str | None = None) -> QueueItem:
     return QueueItem(
         session=session_view(session),
         assignment=assignment_view(session),
         priority=mechanic_id is not None and session.offered_to == mechanic_id,
+        expires_in_ms=remaining(session.expires_at, now),
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-import asyncpg
+from persistence.postgres.pool import Postgres
 
 _MECHANICS = """
 INSERT INTO mechanics (id, first_name, last_name, status)
@@ -22,39 +22,32 @@ _EVENTS = "SELECT count(*) FROM session_events WHERE session_id = ANY($1::uuid[]
 
 
 class Census:
-    """Each call uses a connection of its own: a simulation may outlive its database."""
+    """Each call uses a connection of its own: a simulation may outlive its database. Raises `StoreFailed`."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._postgres = Postgres(url)
 
     async def enter(
         self, mechanics: Sequence[tuple[str, str, str]], favorites: Mapping[str, Sequence[str]]
     ) -> None:
         """Mechanics as (id, first name, last name), favourites per customer in rank order."""
         ranked = [(c, m, rank) for c, chosen in favorites.items() for rank, m in enumerate(chosen, 1)]
-        connection = await asyncpg.connect(self._url)
-        try:
-            async with connection.transaction():
-                await connection.execute(
-                    _MECHANICS, *(list(column) for column in zip(*mechanics, strict=True))
-                )
-                await connection.execute(_CUSTOMERS, list(favorites))
-                if ranked:
-                    await connection.execute(
-                        _FAVORITES, *(list(column) for column in zip(*ranked, strict=True))
-                    )
-        finally:
-            await connection.close()
+        async with self._postgres.own_connection() as connection, connection.transaction():
+            await connection.execute(_MECHANICS, *_columns(mechanics))
+            await connection.execute(_CUSTOMERS, list(favorites))
+            if ranked:
+                await connection.execute(_FAVORITES, *_columns(ranked))
 
     async def count(self, session_ids: Sequence[str]) -> tuple[set[str], int, int]:
         """(which of these sessions have rows, how many assignments and events they have)."""
-        connection = await asyncpg.connect(self._url)
-        try:
+        async with self._postgres.own_connection() as connection:
             found = await connection.fetch(_SESSIONS, session_ids)
             return (
                 {str(row["id"]) for row in found},
                 await connection.fetchval(_ASSIGNMENTS, session_ids),
                 await connection.fetchval(_EVENTS, session_ids),
             )
-        finally:
-            await connection.close()
+
+
+def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
+    return [list(column) for column in zip(*rows, strict=True)]

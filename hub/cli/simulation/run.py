@@ -34,6 +34,7 @@ class Options(Struct, frozen=True, kw_only=True):
     urls: list[str]
     secret: str
     role_claim: str = "role"
+    audience: str = ""
     mechanics: int = 20
     customers: int = 40
     rate: float = 2.0
@@ -167,4 +168,5 @@ class Simulation:
             ttl=_TOKEN_S,
             name=name,
             role_claim=self.options.role_claim,
+            audience=self.options.audience,
         )
