@@ -75,8 +75,10 @@ class Recovery:
             return
         self._gate.shut()
         first = self._known is None
-        level = logging.INFO if first else logging.ERROR
-        logger.log(level, "recovering", extra={"absent": len(epochs) - len(present)})
+        if first:
+            logger.info("loading_open_sessions")
+        else:
+            logger.error("recovering", extra={"absent": len(epochs) - len(present)})
         if len(self._kept):
             await self._write_memories()
         if whole:
@@ -85,8 +87,8 @@ class Recovery:
             await self._in_turn(self._restore_lost)
         self._known, self._run = [epoch for epoch in epochs if epoch], run
         self._gate.open()
-        logger.log(level, "recovered")
         if not first:
+            logger.error("recovered")
             await self._announce_all()
 
     async def _in_turn(self, work: Callable[[], Awaitable[None]]) -> None:
