@@ -8,7 +8,7 @@ import pytest_asyncio
 from tests.e2e.world import Hub, World, world_of
 
 SHORT = {
-    "HUB_PRIORITY_WINDOW_SECONDS": "1.5",
+    "HUB_PRIORITY_WINDOW_SECONDS": "2.5",
     "HUB_OFFLINE_GRACE_SECONDS": "0.5",
     "HUB_NOTIFY_TIMEOUT_SECONDS": "1",
     "HUB_HELLO_TIMEOUT_SECONDS": "1",

@@ -104,7 +104,7 @@ async def test_a_real_run_is_sound(crowded: World) -> None:
         "--mechanics", "8", "--customers", "30",
         "--url", crowded.hub.urls[0], "--url", crowded.hub.urls[1],
         env={**os.environ, "HUB_JWT_SECRET": SECRET, "HUB_POSTGRES_URL": crowded.hub.postgres_url,
-             "HUB_PRIORITY_WINDOW_SECONDS": "1.5"},
+             "HUB_PRIORITY_WINDOW_SECONDS": "2.5"},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await asyncio.wait_for(process.communicate(), 60)
