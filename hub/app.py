@@ -30,6 +30,7 @@ from hub.loops.bus_listener import BusListener
 from hub.loops.journal_writer import JournalWriter
 from hub.loops.kept import KeptTail
 from hub.loops.node_lease import NodeLease
+from hub.loops.presence_mirror import PresenceMirror
 from hub.loops.ranks import Ranks
 from hub.loops.reconciler import Reconciler
 from hub.loops.recovery import Recovery
@@ -188,6 +189,7 @@ class Node:
             wrote=self.metrics.journalled.inc,
             alarm=self.metrics.alarm,
         )
+        self.mirror = PresenceMirror(record=self.record, ranks=self._ranks, shards=self.settings.shards)
         hearing = Hearing(
             node=self.id,
             fanout=self._fanout,
@@ -195,6 +197,7 @@ class Node:
             dispatcher=self.dispatcher,
             on_due=self.sweeper.wake,
             on_recorded=self._kept.recorded,
+            on_presence=self.mirror.note,
         )
         self.listener = BusListener(bus=self._bus, heard=hearing.heard, resync=hearing.resync)
         self.lease = NodeLease(
@@ -268,6 +271,7 @@ class Node:
             self.sweeper.run(),
             self.writer.run(),
             self.reconciler.run(),
+            self.mirror.run(),
         ):
             self._tasks.append(asyncio.create_task(_supervised(loop)))
 

@@ -7,6 +7,7 @@ import msgspec
 
 from hub.dispatch import Dispatcher
 from hub.domain.ids import assignment_of, session_of
+from hub.domain.model import Status
 from hub.sockets.fanout import Fanout
 from hub.sockets.registry import Registry
 from hub.wire import hints
@@ -18,7 +19,8 @@ _OPEN_AT_ONCE = 1_000
 
 
 class Hearing:
-    """`on_due` and `on_recorded` (shard, cursor) pass hints on to the sweeper and the keeper of commits."""
+    """`on_due`, `on_recorded` (shard, cursor) and `on_presence` (mechanic, online, last seen) pass hints on to
+    the loops that they concern."""
 
     def __init__(
         self,
@@ -29,6 +31,7 @@ class Hearing:
         dispatcher: Dispatcher,
         on_due: Callable[[int], None],
         on_recorded: Callable[[int, str], None],
+        on_presence: Callable[[str, bool, int | None], None],
     ) -> None:
         self._node = node
         self._fanout = fanout
@@ -36,6 +39,7 @@ class Hearing:
         self._dispatcher = dispatcher
         self._on_due = on_due
         self._on_recorded = on_recorded
+        self._on_presence = on_presence
 
     def heard(self, message: str) -> None:
         """One message of the bus; whatever it holds, the next one is heard too."""
@@ -82,6 +86,9 @@ class Hearing:
         self._fanout.apply(hint)
         if hint.due is not None:
             self._on_due(hint.due)
+        if hint.presence is not None:
+            change = hint.presence
+            self._on_presence(change.mechanic_id, change.status is not Status.OFFLINE, change.last_seen)
         if hint.loss:
             self._dispatcher.gate.suspect()
         if hint.recorded is not None:

@@ -229,6 +229,15 @@ async def test_presence_is_watched_and_polled(world: World) -> None:
     assert len(at_mia.named("presence_update")) == 3
 
 
+async def test_presence_is_on_record_too(world: World) -> None:
+    ana = await world.mechanic()
+    at_ana = await ana.online()
+    is_online = "SELECT last_seen_at FROM mechanics WHERE id = $1 AND is_online = $2"
+    seen = (await world.row(is_online, ana.id, True))["last_seen_at"]
+    at_ana.abort()
+    assert (await world.row(is_online, ana.id, False))["last_seen_at"] > seen
+
+
 async def test_status_has_an_etag(world: World) -> None:
     ana, mia = await world.mechanic(), world.customer()
     await ana.online()

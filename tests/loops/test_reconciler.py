@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
+from hub.domain.errors import StoreFailed
 from hub.domain.model import Event, Session, SessionStatus
 from hub.domain.records import JournalEntry
 from hub.loops.kept import KeptTail
+from hub.loops.presence_mirror import PresenceMirror
 from hub.loops.ranks import Ranks
 from hub.loops.reconciler import Reconciler
 from persistence.redis import keys
 from tests.dispatch.office import Office
-from tests.domain.samples import draft
+from tests.domain.samples import ANA, BEN, draft
 from tests.redis.bench import SHARDS, Bench
 
 LONG_AGO_MS = 3_600_000
@@ -23,6 +26,8 @@ class FakeRecord:
 
     def __init__(self, *active: Session) -> None:
         self.active = active
+        self.mirrored: list[tuple[str, bool, int]] = []
+        self.away = False
 
     async def active_sessions(self) -> Sequence[Session]:
         return self.active
@@ -38,6 +43,11 @@ class FakeRecord:
 
     async def write(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError
+
+    async def mirror_presence(self, presence: Any) -> None:
+        if self.away:
+            raise StoreFailed("Postgres is away.", maybe_done=False)
+        self.mirrored += list(presence)
 
     async def expire_orphans(self) -> int:
         raise NotImplementedError
@@ -117,6 +127,35 @@ async def test_while_the_journal_waits_nothing_is_mended(bench: Bench, office: O
     session = await old(bench, await office.book())
     mended: list[str] = []
     assert await reconciler(office, FakeRecord(replace(session, version=0)), mended).step() == 0
+
+
+async def test_presence_is_mirrored_by_the_first_node_and_kept_while_the_record_is_away() -> None:
+    record = FakeRecord()
+    ranks = Ranks("n1", SHARDS)
+    mirror = PresenceMirror(record=record, ranks=ranks, shards=SHARDS)
+    mirror.note(ANA, True, 1)
+    mirror.note(ANA, False, 2)
+    mirror.note(BEN, True, 3)
+    record.away = True
+    with pytest.raises(StoreFailed):
+        await mirror.step()
+    mirror.note(BEN, False, 4)
+    record.away = False
+    await mirror.step()
+    await mirror.step()
+    assert sorted(record.mirrored) == [(ANA, False, 2), (BEN, False, 4)]
+
+
+async def test_a_node_that_is_not_first_mirrors_nothing() -> None:
+    record = FakeRecord()
+    everyone = [Ranks(node, SHARDS) for node in ("n1", "n2", "n3")]
+    for ranks in everyone:
+        ranks.update(["n1", "n2", "n3"])
+    for ranks in everyone:
+        mirror = PresenceMirror(record=record, ranks=ranks, shards=SHARDS)
+        mirror.note(ANA, True, 1)
+        await mirror.step()
+    assert record.mirrored == [(ANA, True, 1)]
 
 
 def entry(shard: int, entry_id: str) -> JournalEntry:
