@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -202,7 +203,12 @@ class Node:
         self.listener = BusListener(bus=self._bus, heard=hearing.heard, resync=hearing.resync)
         self.lease = NodeLease(
             node=self.id,
-            facts={"host": socket.gethostname(), "pid": str(os.getpid()), "version": __version__},
+            facts={
+                "host": socket.gethostname(),
+                "pid": str(os.getpid()),
+                "version": __version__,
+                "started_at": str(time.time_ns() // 1_000_000),
+            },
             dispatcher=self.dispatcher,
             ranks=self._ranks,
             clock=self.clock,

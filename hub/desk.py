@@ -12,7 +12,8 @@ from hub.ports import Record
 QUEUE_LIMIT = 200
 
 Cursor = tuple[int, str]
-_FROM_THE_TOP: Cursor = (9_999_999_999_999, "~")
+_OFFER = "offer-"
+"""Marks a cursor that stands among the offers."""
 
 
 class Queue(Struct, frozen=True, kw_only=True):
@@ -72,16 +73,30 @@ class Desk:
         return sorted(held, key=lambda s: (s.accepted_at or 0, s.id), reverse=True)
 
     async def queue(self, mechanic_id: str, limit: int = QUEUE_LIMIT, before: Cursor | None = None) -> Queue:
-        """The offers count for the limit; they come with the first page only."""
-        offers = await self._sessions.offered_to(mechanic_id) if before is None else []
-        offers.sort(key=lambda s: s.created_at, reverse=True)
+        """The offers come first and count for the limit; the cursor says behind which of them to go on."""
+        offers: list[Session] = []
+        if before is None or before[1].startswith(_OFFER):
+            offers = await self._sessions.offered_to(mechanic_id)
+            offers.sort(key=_offer_place, reverse=True)
+            if before is not None:
+                place = (before[0], before[1].removeprefix(_OFFER))
+                offers = [offer for offer in offers if _offer_place(offer) < place]
+            before = None
         try:
             approved = await self._approved(mechanic_id)
         except StoreFailed:
             approved = False
+        room = limit - len(offers)
+        if room <= 0:
+            at, assignment_id = _offer_place(offers[limit - 1])
+            return Queue(sessions=offers[:limit], next=(at, _OFFER + assignment_id))
         if not approved:
-            return Queue(sessions=offers[:limit])
-        room = max(limit - len(offers), 0)
+            return Queue(sessions=offers)
+        return await self._open_requests(mechanic_id, offers, room, before)
+
+    async def _open_requests(
+        self, mechanic_id: str, offers: list[Session], room: int, before: Cursor | None
+    ) -> Queue:
         found: list[Session] = []
         while len(found) <= room:
             page = await self._sessions.open(room + 1, before=before)
@@ -90,15 +105,10 @@ class Desk:
             if len(page) <= room:
                 break
             before = (page[-1].open_at or 0, page[-1].assignment_id)
-        if not room:
-            # The offers filled the page; what is open begins on the next.
-            return Queue(sessions=offers[:limit], next=_FROM_THE_TOP)
-        shown = found[:room]
-        last = shown[-1] if shown else None
-        more = len(found) > room and last is not None
+        last = found[room - 1] if len(found) > room else None
         return Queue(
-            sessions=[*offers[:limit], *shown],
-            next=(last.open_at or 0, last.assignment_id) if more and last else None,
+            sessions=[*offers, *found[:room]],
+            next=(last.open_at or 0, last.assignment_id) if last else None,
         )
 
     async def set_status(self, mechanic_id: str, status: Status) -> Status:
@@ -113,6 +123,10 @@ class Desk:
     async def _approved(self, mechanic_id: str) -> bool:
         mechanic = await self._dispatcher.directory.mechanic(mechanic_id)
         return mechanic is not None and mechanic.approved
+
+
+def _offer_place(session: Session) -> Cursor:
+    return session.created_at, session.assignment_id
 
 
 def _session_id(assignment_id: str) -> str:

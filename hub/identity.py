@@ -78,6 +78,8 @@ class TokenVerifier:
         role: Any = claims
         for part in self._role_path:
             role = role.get(part) if isinstance(role, Mapping) else None
+        if isinstance(claims["exp"], bool | str):
+            raise ValueError("exp is not a number")
         name, email = claims.get("name"), claims.get("email")
         return Identity(
             user_id=user_id,

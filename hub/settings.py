@@ -47,6 +47,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         return absent
 
 
+_SCHEMES = {
+    "redis_url": ("redis://", "rediss://", "unix://"),
+    "postgres_url": ("postgresql://", "postgres://"),
+    "jwks_url": ("https://", "http://"),
+}
+
+
 def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Raises `SettingsError` for values that are not of the setting's kind or out of range."""
     values: dict[str, object] = {}
@@ -58,6 +65,10 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     settings = Settings(**values)  # type: ignore[arg-type]  # each value was made by its default's kind
     if not 1 <= settings.shards <= 1024:
         raise SettingsError("HUB_SHARDS must be from 1 to 1024.")
+    for name, schemes in _SCHEMES.items():
+        url = getattr(settings, name)
+        if url and not url.startswith(schemes):
+            raise SettingsError(f"HUB_{name.upper()} must start with {' or '.join(schemes)}.")
     if settings.log_format not in ("console", "json"):
         raise SettingsError("HUB_LOG_FORMAT must be console or json.")
     if settings.jwt_secret and settings.jwks_url:

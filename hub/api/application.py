@@ -6,9 +6,10 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from hub.api.web import on_http_error, on_hub_error, on_surprise
+from hub.api.web import on_hang_up, on_http_error, on_hub_error, on_surprise
 from hub.domain.errors import HubError
 from hub.identity import TokenVerifier
 
@@ -29,6 +30,7 @@ def http_application(
         exception_handlers={
             HubError: on_hub_error,
             HTTPException: on_http_error,
+            ClientDisconnect: on_hang_up,
             Exception: on_surprise,
         },
     )

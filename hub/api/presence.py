@@ -47,7 +47,8 @@ class PresenceApi:
         status = request.query_params.get("status")
         if status is not None:
             return await self._online(request, status)
-        ids = [part for part in request.query_params.get("ids", "").split(",") if part]
+        asked = ",".join(request.query_params.getlist("ids"))
+        ids = [part.strip() for part in asked.split(",") if part.strip()]
         if len(ids) > _MAX_IDS:
             raise Refused("invalid_request", f"Ask for at most {_MAX_IDS} ids.", field="ids")
         return answer({"presence": await self._views(ids)})

@@ -50,6 +50,9 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
 
 async def read_body(request: Request, decoder: "msgspec.json.Decoder[Body]", *, default: bytes = b"") -> Body:
     """The body as the decoder's type; an empty one counts as `default`."""
+    announced = request.headers.get("content-length", "")
+    if len(announced) > len(str(MAX_BODY)):
+        raise Refused("too_large", f"A body may have {MAX_BODY} bytes.")
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
@@ -112,6 +115,11 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     code = codes.get(error.status_code, "malformed")
     headers = dict(error.headers) if error.headers else None
     return problem(error.status_code, code, str(error.detail), headers=headers)
+
+
+async def on_hang_up(request: Request, error: Exception) -> Response:
+    """The client went away in the middle of its request; nobody reads this."""
+    return Response(status_code=400)
 
 
 async def on_surprise(request: Request, error: Exception) -> Response:

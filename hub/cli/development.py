@@ -107,11 +107,13 @@ class Development:
             EmbeddedValkey(directory / "valkey"),
             EmbeddedPostgres(directory / "postgres"),
         ]
+        if not self._workspace.enter(alone=self._options.fresh):
+            raise EmbeddedStoreError(f"Another `hub dev` uses {directory}: stop it first.")
         if self._options.fresh:
             for store in stores:
                 store.stop()
             self._workspace.wipe()
-        self._workspace.create()
+            self._workspace.enter()
         for store, url in zip(stores, (self._redis_url, self._postgres_url), strict=True):
             if not url:
                 self._stores.append(store)
@@ -171,6 +173,9 @@ class Development:
                 if node.poll() is not None and node.pid not in gone:
                     gone.add(node.pid)
                     logger.warning("node_gone", extra={"pid": node.pid, "exit": node.returncode})
+            if self._simulation is not None and (code := self._simulation.poll()) is not None:
+                logger.error("simulation_ended", extra={"exit": code})
+                self._simulation = None
             if len(gone) == len(self._nodes):
                 logger.error("no_node_left")
                 return 1
@@ -181,8 +186,9 @@ class Development:
         """Simulated people first, then the nodes, which drain, then the stores."""
         for group in ([self._simulation] if self._simulation else [], self._nodes):
             await asyncio.gather(*(_end(process) for process in group))
-        await asyncio.gather(*(asyncio.to_thread(store.stop) for store in self._stores))
-        self._workspace.forget_addresses()
+        if self._workspace.enter(alone=True):
+            await asyncio.gather(*(asyncio.to_thread(store.stop) for store in self._stores))
+            self._workspace.forget_addresses()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

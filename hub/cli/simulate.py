@@ -6,6 +6,7 @@ import signal
 import sys
 
 import click
+import httpx
 import msgspec
 import uvloop
 from rich.console import Console
@@ -111,10 +112,21 @@ def simulate_command(
     sys.exit(0 if summary.sound else 1)
 
 
+async def _find(urls: list[str]) -> None:
+    """Whether anybody is there to simulate for."""
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        for url in urls:
+            with contextlib.suppress(httpx.HTTPError):
+                await client.get(f"{url.rstrip('/')}/healthz")
+                return
+    raise click.ClickException(f"No hub answers at {', '.join(urls)}.")
+
+
 async def _run(simulation: Simulation, console: Console) -> Summary:
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, simulation.stop)
+    await _find(simulation.options.urls)
     shown = asyncio.create_task(display.show(simulation, console))
     try:
         return await simulation.run()

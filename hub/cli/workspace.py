@@ -1,5 +1,6 @@
 """What `hub dev` keeps in its data directory, and what other commands find there."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -11,6 +12,8 @@ from msgspec.structs import replace
 
 from hub.settings import Settings, SettingsError, read_settings
 
+_LOCK = "lock"
+
 
 class Workspace:
     """The data directory: the stores' data, the signing secret and the addresses of the last run."""
@@ -19,13 +22,27 @@ class Workspace:
         self.directory = Path(directory).absolute()
         self._secret = self.directory / "secret"
         self._addresses = self.directory / "run.json"
+        self._hold: int | None = None
 
-    def create(self) -> None:
+    def enter(self, *, alone: bool = False) -> bool:
+        """Make the directory and hold it for as long as this process lives, shared unless `alone`; False
+        where others are in the way."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        if self._hold is None:
+            self._hold = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._hold, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def wipe(self) -> None:
-        if self.directory.exists():
-            shutil.rmtree(self.directory)
+        """Everything but the hold on it."""
+        for entry in self.directory.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != _LOCK:
+                entry.unlink()
 
     def secret(self) -> str:
         """The signing secret of this workspace, made at first use and readable by its owner only."""

@@ -76,7 +76,7 @@ def decide(
             return unchanged(session)
         return turns.book(command, context)
     if session is None:
-        raise Refused("not_found", "There is no such session.")
+        raise Refused("not_found", "There is nothing with this id.")
     if handler is not None:
         return handler(session, command, context)
     if isinstance(command, TOO_LATE_IS_FINE):

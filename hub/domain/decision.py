@@ -64,6 +64,8 @@ def why_not(session: Session, command: cmd.Command) -> Refused:
         return Refused("cancelled", "The customer cancelled this request.")
     if session.status is SessionStatus.EXPIRED:
         return Refused("expired", "This request has expired.")
+    if isinstance(command, cmd.Start) and command.mechanic_id != session.mechanic_id:
+        return Refused("not_found", "There is no such session.")
     wants_it = isinstance(command, cmd.Accept | cmd.Decline) and command.mechanic_id != session.mechanic_id
     if wants_it and session.assignment_status is AssignmentStatus.ACCEPTED:
         return Refused("taken", "Another mechanic has this request.")

@@ -25,6 +25,7 @@ VERSION_GAP = 1_000
 
 _LOOK_S = 1.0
 _AGAIN_S = 0.1
+_SAY_EVERY = 100
 _MEMORIES_S = 1.5
 """In this time every other node has noticed, too, and has written what it remembers."""
 _LOCK = 0x6875_6252
@@ -50,14 +51,19 @@ class Recovery:
         self._warn_others = warn_others
         self._known: list[str] | None = None
         self._run: str | None = None
+        self._said = False
 
     async def run(self) -> None:
+        waits = 0
         while True:
             try:
                 await self.step()
+                waits = 0
                 await _first(self._gate.suspected, _LOOK_S)
             except Unavailable as error:
-                logger.warning("recovery_waits", extra={"detail": error.detail})
+                if waits % _SAY_EVERY == 0:
+                    logger.warning("recovery_waits", extra={"detail": error.detail})
+                waits += 1
                 await asyncio.sleep(_AGAIN_S)
             except Exception:
                 logger.exception("recovery_failed")
@@ -75,10 +81,7 @@ class Recovery:
             return
         self._gate.shut()
         first = self._known is None
-        if first:
-            logger.info("loading_open_sessions")
-        else:
-            logger.error("recovering", extra={"absent": len(epochs) - len(present)})
+        self._say_once(first, "server started anew" if whole else "data lost")
         if len(self._kept):
             await self._write_memories()
         if whole:
@@ -87,9 +90,20 @@ class Recovery:
             await self._in_turn(self._restore_lost)
         self._known, self._run = [epoch for epoch in epochs if epoch], run
         self._gate.open()
+        self._said = False
         if not first:
-            logger.error("recovered")
+            logger.warning("recovered")
             await self._announce_all()
+
+    def _say_once(self, first: bool, why: str) -> None:
+        """However many attempts it takes."""
+        if self._said:
+            return
+        self._said = True
+        if first:
+            logger.info("loading_open_sessions")
+        else:
+            logger.error("recovering", extra={"why": why})
 
     async def _in_turn(self, work: Callable[[], Awaitable[None]]) -> None:
         """One node after the other; the later ones find nothing left to do."""

@@ -135,7 +135,10 @@ class Connection:
         if self._expiry is not None:
             self._expiry.cancel()
         self._expiry = asyncio.get_running_loop().call_later(
-            seconds_left, self.close, Close.NOT_AUTHENTICATED, "token_expired"
+            seconds_left,
+            self.refuse,
+            Refused("token_expired", "The token has expired."),
+            Close.NOT_AUTHENTICATED,
         )
 
     def forget_timers(self) -> None:
@@ -205,7 +208,7 @@ class Connection:
 
     def _complain(self, error: codec.InvalidMessage) -> None:
         if not self.joined and self._hello is not None:
-            self.refuse(error, Close.NOT_AUTHENTICATED)
+            self.refuse(error, Close.MALFORMED)
             return
         self._report(codec.error_body(error), error.request_id)
 

@@ -1,5 +1,6 @@
 """Bytes to messages and back. Whatever arrives, the answer is a message or a `Refused` with a stable code."""
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -48,10 +49,20 @@ def decode_message(data: bytes, *, binary: bool) -> AnyClientMessage:
         known = request_id if isinstance(request_id, str | int) else None
         raise InvalidMessage(invalid(error), known) from None
     except _UNREADABLE:
+        if not binary and (refusal := _surrogates(data)):
+            raise InvalidMessage(refusal, None) from None
         raise Refused("malformed", "The frame cannot be decoded.") from None
     if refusal := _unfit_text(message):
         raise InvalidMessage(refusal, message.id)
     return message
+
+
+def _surrogates(data: bytes) -> Refused | None:
+    """The refusal where the text is JSON but for lone surrogates, which the decoder takes for none at all."""
+    try:
+        return _unfit_text(json.loads(data))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _loose(data: bytes, *, binary: bool) -> Any:
@@ -69,7 +80,7 @@ def decode_body(data: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except _UNREADABLE:
-        raise Refused("malformed", "The body is not JSON.") from None
+        raise _surrogates(data) or Refused("malformed", "The body is not JSON.") from None
     if refusal := _unfit_text(body):
         raise refusal
     return body

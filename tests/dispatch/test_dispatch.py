@@ -39,7 +39,7 @@ async def test_a_refusal_changes_nothing(office: Office, bench: Bench) -> None:
 
     with pytest.raises(Refused) as refused:
         await office.execute(session.id, cmd.Start(ANA))
-    assert refused.value.code == "invalid_state"
+    assert refused.value.code == "not_found"
     with pytest.raises(Refused) as refused:
         await office.execute(new_id(), cmd.Start(ANA))
 

@@ -92,7 +92,7 @@ Accept      not_found     accepted      accepted      accepted      same        
 Decline     not_found     open          open          history       invalid_state invalid_state invalid_state invalid_state cancelled     expired
 Acknowledge not_found     history       history       same          same          same          same          same          same          same
 Release     not_found     invalid_state invalid_state invalid_state open          invalid_state invalid_state invalid_state cancelled     expired
-Start       not_found     invalid_state invalid_state invalid_state live          same          invalid_state invalid_state cancelled     expired
+Start       not_found     not_found     not_found     not_found     live          same          invalid_state invalid_state cancelled     expired
 End         not_found     ended         ended         ended         ended         ended         ended         same          same          same
 Cancel      not_found     ended         ended         ended         ended         ended         ended         invalid_state cancelled     expired
 Broadcast   not_found     open          open          invalid_state invalid_state invalid_state invalid_state invalid_state cancelled     expired

@@ -203,7 +203,7 @@ async def test_bad_bookings(world: World, body: Any, status: int, code: str, fie
         (b"{", 400, "malformed"),
         (b"", 400, "malformed"),
         (b"\xff\xfe", 400, "malformed"),
-        (b'{"plan_code": "\\ud800"}', 400, "malformed"),
+        (b'{"plan_code": "\\ud800"}', 422, "invalid_request"),
         (b'{"metadata": {"a": ' + b"[" * 60_000, 400, "malformed"),
         (b" " * 70_000, 413, "too_large"),
     ],
@@ -216,6 +216,21 @@ async def test_bodies_that_are_no_json(world: World, content: bytes, status: int
         headers={"Authorization": f"Bearer {mia.token}"},
     )
     assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+async def test_a_client_that_hangs_up_is_no_error(world: World) -> None:
+    host, port = world.hub.urls[0].removeprefix("http://").split(":")
+    head = (
+        f"POST /api/intake/start HTTP/1.1\r\nHost: {host}\r\n"
+        f"Authorization: Bearer {world.customer().token}\r\nContent-Length: 100\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(head.encode() + b'{"plan')
+    writer.write_eof()
+    assert not (await reader.read()).startswith(b"HTTP/1.1 5")
+    writer.close()
+    await writer.wait_closed()
+    assert "ClientDisconnect" not in world.hub.log.read_text()
 
 
 async def test_the_whole_life(world: World) -> None:

@@ -109,6 +109,28 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_trips_over(tmp_path: Path
     assert end(everything) == []
 
 
+def test_fresh_does_not_touch_what_another_run_uses(hub: Hub) -> None:
+    result = run("dev", "--port", "0", "--fresh", "--data-dir", str(hub.data_dir))
+    assert result.returncode == 1
+    assert "stop it first" in result.stderr
+    assert run("migrate", "verify", HUB_POSTGRES_URL=hub.postgres_url).returncode == 0
+
+
+def test_store_addresses_that_make_no_sense_are_named() -> None:
+    for name in ("HUB_REDIS_URL", "HUB_POSTGRES_URL"):
+        good = {"HUB_REDIS_URL": "redis://x", "HUB_POSTGRES_URL": "postgresql://x", "HUB_JWT_SECRET": "x"}
+        result = run("serve", **(good | {name: "nope"}))
+        assert result.returncode == 2
+        assert name in result.stderr
+
+
+def test_a_simulation_without_a_hub_says_so(hub: Hub) -> None:
+    here = {"HUB_POSTGRES_URL": hub.postgres_url, "HUB_JWT_SECRET": SECRET}
+    result = run("simulate", "--url", "http://127.0.0.1:9", **here)
+    assert result.returncode == 1
+    assert "No hub answers" in result.stderr
+
+
 def test_serve_names_what_is_missing() -> None:
     result = run("serve")
     assert result.returncode == 2

@@ -145,7 +145,7 @@ async def test_a_live_session_survives_the_loss_and_keeps_its_mechanic_busy(faul
     await faulty.eventually(busy)
     await faulty.eventually(in_hand)
     assert held["session"]["id"] == session_id
-    again = await mia.post("/api/intake/start", body, Idempotency_Key="k")
+    again = await _retried_call(mia.call, "POST", "/api/intake/start", body, Idempotency_Key="k")
     assert again["session"]["id"] == session_id
     await _retried_call(ana.call, "POST", f"/api/mechanic/sessions/{session_id}/end")
 
@@ -215,10 +215,10 @@ async def _retried(ask: Callable[[], Any]) -> Any:
             await asyncio.sleep(0)
 
 
-async def _retried_call(call: Callable[..., Any], *arguments: Any) -> Any:
+async def _retried_call(call: Callable[..., Any], *arguments: Any, **headers: str) -> Any:
     async with asyncio.timeout(20):
         while True:
-            answer: httpx.Response = await call(*arguments)
+            answer: httpx.Response = await call(*arguments, **headers)
             if answer.status_code != 503:
                 assert answer.status_code in (200, 201), answer.text
                 return answer.json()

@@ -47,7 +47,7 @@ async def test_json_is_the_default_and_headers_may_carry_the_token(world: World)
         (b'{"type": "accept", "id": 1, "assignment_id": "x"}', 4401, "unauthorized"),
         (b'{"type": "hello"}', 4401, "unauthorized"),
         (b'{"type": "hello", "token": "abc"}', 4401, "unauthorized"),
-        (b'{"type": "hello", "tokn": "abc"}', 4401, "invalid_request"),
+        (b'{"type": "hello", "tokn": "abc"}', 4400, "invalid_request"),
     ],
 )
 async def test_first_messages_that_are_wrong(world: World, first: bytes, code: int, error: str) -> None:
@@ -121,6 +121,7 @@ async def test_an_expiring_token_ends_the_socket_unless_refreshed(world: World) 
     assert stranger["error"]["code"] == "forbidden"
     assert (await at_ana.request("refresh", token=ana_token))["ok"]
     assert await at_ben.closed() == 4401
+    assert (await at_ben.other("error"))["code"] == "token_expired"
     assert (await at_ana.request("heartbeat"))["ok"]
 
 
@@ -286,7 +287,9 @@ async def test_who_was_busy_hears_what_is_still_open(world: World) -> None:
 async def test_the_queue_goes_on_behind_the_offers(world: World) -> None:
     ana = await world.mechanic()
     await ana.online()
-    first = await world.customer().book(ana, priority_window_minutes=5)
+    offers = [
+        (await world.customer().book(ana, priority_window_minutes=5))["assignment"]["id"] for _ in range(3)
+    ]
     opened = {(await world.customer().book())["assignment"]["id"] for _ in range(3)}
     seen: list[str] = []
     page = await ana.get("/api/mechanic/queue?limit=1")
@@ -295,7 +298,7 @@ async def test_the_queue_goes_on_behind_the_offers(world: World) -> None:
         if page["next_cursor"] is None:
             break
         page = await ana.get(f"/api/mechanic/queue?limit=1&cursor={page['next_cursor']}")
-    assert seen[0] == first["assignment"]["id"]
+    assert seen[:3] == offers[::-1]
     assert opened <= set(seen)
     assert len(seen) == len(set(seen))
     for wrong in ("limit=0", "limit=201", "limit=x", "limit=000000200999999", "cursor=x"):
