@@ -6,7 +6,7 @@ from typing import Protocol
 
 from hub.domain.decision import Decision
 from hub.domain.flags import Flag
-from hub.domain.model import Event, Mechanic, Plan, PresenceState, Session, Status
+from hub.domain.model import Mechanic, Plan, PresenceState, Session, Status
 from hub.domain.records import (
     Arrival,
     BookingSnapshot,
@@ -107,7 +107,6 @@ class Record(Protocol):
 
     async def session(self, session_id: str) -> Session | None: ...
     async def active_sessions(self) -> Sequence[Session]: ...
-    async def events(self, session_id: str) -> Sequence[Event]: ...
 
 
 Bury = Callable[[JournalEntry, str], Awaitable[None]]

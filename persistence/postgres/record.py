@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from msgspec import Struct
 
 from hub.domain.ids import canonical
-from hub.domain.model import Event, Session
+from hub.domain.model import Session
 from hub.domain.records import JournalEntry
 from persistence.postgres import rows
 from persistence.postgres.pool import DATA_ERRORS, Connection, Postgres, describe
@@ -159,19 +159,6 @@ class PostgresRecord:
     async def active_sessions(self) -> list[Session]:
         """Sessions that are pending, waiting, live or scheduled, oldest first."""
         return [rows.session_from(dict(row), self._orphan_ms) for row in await self._postgres.fetch(_ACTIVE)]
-
-    async def events(self, session_id: str) -> list[Event]:
-        """The session's history in order."""
-        if canonical(session_id) is None:
-            return []
-        return [
-            rows.event_from(dict(row)) for row in await self._postgres.fetch(_RECORD["events_of"], session_id)
-        ]
-
-    async def versions(self, session_ids: Sequence[str]) -> dict[str, int]:
-        """The versions that the record has; sessions it lacks are absent."""
-        found = await self._postgres.fetch(_RECORD["versions"], session_ids)
-        return {row["id"]: row["version"] for row in found}
 
     # Upkeep
 

@@ -106,10 +106,6 @@ def session_from(row: Mapping[str, Any], orphan_ms: int) -> Session:
     return msgspec.convert(values, Session)
 
 
-def event_from(row: Mapping[str, Any]) -> Event:
-    return msgspec.convert({**row, "data": msgspec.json.decode(row["data"])}, Event)
-
-
 def _participants(
     entries: Sequence[JournalEntry], sessions: Sequence[Session]
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from hub.domain.errors import StoreFailed
-from hub.domain.model import Event, Session, SessionStatus
+from hub.domain.model import Session, SessionStatus
 from hub.domain.records import JournalEntry
 from hub.loops.kept import KeptTail
 from hub.loops.presence_mirror import PresenceMirror
@@ -33,9 +33,6 @@ class FakeRecord:
         return self.active
 
     async def session(self, session_id: str) -> Session | None:
-        raise NotImplementedError
-
-    async def events(self, session_id: str) -> Sequence[Event]:
         raise NotImplementedError
 
     async def drain(self, *_: Any, **__: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the record gives back: sessions to restore, history, locks, and the mirror of presence."""
+"""What the record gives back: sessions to restore, locks, and the mirror of presence."""
 
 from typing import Any
 
@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from hub.domain.ids import new_id, new_session_id
 from hub.domain.model import (
     AssignmentStatus,
-    EventType,
     Fallback,
     RoutingType,
     SessionStatus,
@@ -16,7 +15,7 @@ from hub.domain.model import (
 )
 from persistence.postgres.record import PostgresRecord
 from tests.postgres.conftest import Connection
-from tests.postgres.journal import NOW, Journal, accepted, booking, ended, event, step
+from tests.postgres.journal import NOW, Journal, accepted, booking, ended
 
 
 @pytest.fixture
@@ -65,7 +64,6 @@ async def test_a_session_comes_back_as_it_was(
     for session in (opened, offered, queued, taken, done):
         assert await record.session(session.id) == session
     assert {s.id for s in await record.active_sessions()} == {opened.id, offered.id, queued.id, taken.id}
-    assert await record.versions([done.id, taken.id, new_id()]) == {done.id: 2, taken.id: 2}
     assert await record.session(new_id()) is None
     assert await record.session("nonsense") is None
     await connection.execute("delete from mechanics")
@@ -73,22 +71,6 @@ async def test_a_session_comes_back_as_it_was(
     assert orphaned is not None
     assert (orphaned.assignment_status, orphaned.offered_to) == (AssignmentStatus.OPEN, None)
     assert (orphaned.open_at, orphaned.expires_at) == (NOW, None)
-
-
-async def test_history_is_in_order(journal: Journal, record: PostgresRecord) -> None:
-    booked, mechanic = booking(), new_id()
-    turned = step(booked)
-    history = [
-        event(booked, EventType.CREATED, booked.customer_id),
-        event(booked, EventType.OFFERED, mechanic_id=mechanic, wave=0),
-        event(turned, EventType.OFFER_EXPIRED, mechanic_id=mechanic),
-        event(turned, EventType.BROADCAST, reason="priority_timeout"),
-    ]
-    journal.add(booked, *history[:2])
-    journal.add(turned, *history[2:])
-    await journal.drain()
-    assert await record.events(booked.id) == history
-    assert await record.events("nonsense") == []
 
 
 async def test_orphans_expire_and_a_later_version_still_holds(

@@ -24,17 +24,6 @@ where s.id = $1::uuid
 -- Ends `sessions`.
 where s.status in ('pending', 'waiting', 'live', 'scheduled') order by s.created_at, s.id
 
--- name: events_of
--- $1 session id. Of events of one version, what ended the turn before comes before what began the next.
-select session_id::text, type, actor_id::text, (extract(epoch from at) * 1000)::bigint as at, version,
-  data::text as data
-from session_events where session_id = $1::uuid
-order by version, at, array_position('{created,declined,offer_expired,released}', type) nulls last, type
-
--- name: versions
--- $1 ids
-select id::text, version from sessions where id = any ($1::uuid[])
-
 -- name: expire_orphans
 -- $1 age in ms
 select expire_orphaned_sessions($1::bigint * interval '1 millisecond')
