@@ -38,9 +38,6 @@ class BatchedCache(Generic[V]):
         self._reading: Collection[str] = ()
         self._reader: asyncio.Task[None] | None = None
 
-    def peek(self, key: str) -> V | None:
-        return self._values.get(key)
-
     def put(self, key: str, value: V) -> None:
         self._values[key] = value
         while len(self._values) > self._capacity:

@@ -16,9 +16,18 @@ INSERT INTO customer_favorites (customer_id, mechanic_id, rank)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::integer[])
 ON CONFLICT (customer_id, mechanic_id) DO UPDATE SET rank = excluded.rank
 """
+_CREDITS = """
+INSERT INTO credit_ledger (customer_id, delta, reason)
+SELECT id, $2::integer, 'grant' FROM unnest($1::uuid[]) AS people (id)
+WHERE (SELECT coalesce(sum(delta), 0) FROM credit_ledger WHERE customer_id = people.id) < $2::integer
+"""
 _SESSIONS = "SELECT id FROM sessions WHERE id = ANY($1::uuid[])"
 _ASSIGNMENTS = "SELECT count(*) FROM session_assignments WHERE session_id = ANY($1::uuid[])"
 _EVENTS = "SELECT count(*) FROM session_events WHERE session_id = ANY($1::uuid[])"
+
+
+_PURSE = 100
+"""Credits with which a simulated customer sets out."""
 
 
 class Census:
@@ -35,6 +44,7 @@ class Census:
         async with self._postgres.own_connection() as connection, connection.transaction():
             await connection.execute(_MECHANICS, *_columns(mechanics))
             await connection.execute(_CUSTOMERS, list(favorites))
+            await connection.execute(_CREDITS, list(favorites), _PURSE)
             if ranked:
                 await connection.execute(_FAVORITES, *_columns(ranked))
 

@@ -22,6 +22,8 @@ _CUSTOMER = "INSERT INTO customers (id, full_name) VALUES ($1, $2) ON CONFLICT D
 _FAVORITE = """
 INSERT INTO customer_favorites (customer_id, mechanic_id, rank) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING
 """
+_CREDITS = "INSERT INTO credit_ledger (customer_id, delta, reason) VALUES ($1, $2, 'grant')"
+_GRANTED = 10
 
 
 async def load_demo(url: str) -> list[tuple[str, str, str]]:
@@ -47,3 +49,4 @@ async def _enter(connection: asyncpg.Connection) -> None:
         for rank, (mechanic, *_rest) in enumerate(MECHANICS[:3], 1)
     ]
     await connection.executemany(_FAVORITE, favorites)
+    await connection.executemany(_CREDITS, [(customer, _GRANTED) for customer, _ in CUSTOMERS])

@@ -16,7 +16,7 @@ import msgspec
 from hub.domain.errors import StoreFailed
 from hub.domain.flags import Flag
 from hub.domain.ids import canonical
-from hub.domain.model import Mechanic, Plan
+from hub.domain.model import Mechanic, Plan, SessionType
 from persistence.postgres.cache import BatchedCache
 from persistence.postgres.pool import Postgres
 from persistence.postgres.query_files import load
@@ -73,11 +73,6 @@ class PostgresDirectory:
         key = canonical(mechanic_id)
         return await self._mechanics.get(key) if key else None
 
-    def name_of(self, mechanic_id: str) -> str | None:
-        """The mechanic's name if it is at hand; never waits."""
-        mechanic = self._mechanics.peek(mechanic_id)
-        return mechanic.name if mechanic else None
-
     async def favorites(self, customer_id: str) -> tuple[str, ...]:
         """The customer's favourite mechanics, first choice first."""
         key = canonical(customer_id)
@@ -116,6 +111,19 @@ class PostgresDirectory:
         with suppress(StoreFailed):
             await self._tables.refresh(["feature_flags"])
         return _flag(found[0])
+
+    async def set_settings(self, values: Mapping[str, object]) -> Mapping[str, object]:
+        """Change these settings; all of them as they then are here, too."""
+        texts = [msgspec.json.encode(value).decode() for value in values.values()]
+        await self._postgres.fetch(_QUERIES["set_settings"], list(values), texts)
+        with suppress(StoreFailed):
+            await self._tables.refresh(["hub_settings"])
+        return {**await self.settings(), **values}
+
+    async def favorites_written(self, customer_id: str) -> None:
+        """Look at what this process has just written, without waiting to be told."""
+        with suppress(StoreFailed):
+            await self._favorites.refresh([customer_id])
 
     # Keeping up
 
@@ -247,7 +255,7 @@ async def _plans(postgres: Postgres) -> Mapping[str, Plan]:
         row["plan_code"]: Plan(
             code=row["plan_code"],
             name=row["name"],
-            session_type=row["session_type"],
+            session_type=SessionType(row["session_type"]),
             price_cents=row["price_cents"],
             credits=row["credits"],
             window_minutes=row["priority_window_minutes"],

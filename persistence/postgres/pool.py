@@ -5,6 +5,7 @@ the connections: a node may start, and go on, while Postgres is away.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
@@ -14,13 +15,21 @@ from asyncpg.pool import PoolConnectionProxy
 
 from hub.domain.errors import StoreFailed
 
+logger = logging.getLogger("hub.postgres")
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 Own: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _CONNECT_S = 3.0
 _COMMAND_S = 10.0
 _CLOSE_S = 5.0
+_ASK_AGAIN_S = 0.1
 _DETAIL_LIMIT = 300
+
+_NUMBER = """
+select pg_current_xact_id_if_assigned()::text, set_config('idle_in_transaction_session_timeout', '5s', true)
+"""
+"""A transaction's number. Without the limit, one whose commit never arrives would stay in progress."""
 
 LOST = (
     OSError,  # TimeoutError among them
@@ -81,13 +90,39 @@ class Postgres:
                 yield connection
 
     @asynccontextmanager
-    async def own_connection(self) -> AsyncIterator[Own]:
-        """A connection outside the pool, for what lives as long as a session: LISTEN, advisory locks."""
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A transaction whose end is known: where the reply to its commit is lost, Postgres is asked until it
+        says what became of it. So it has happened, or it raises and has not."""
+        number: str | None = None
+        try:
+            async with self.connection() as connection, connection.transaction():
+                yield connection
+                number = await connection.fetchval(_NUMBER)
+        except StoreFailed as failure:
+            if number is None or not failure.maybe_done or not await self._committed(number):
+                raise
+
+    async def _committed(self, number: str) -> bool:
+        while True:
+            try:
+                ((status,),) = await self.fetch("select pg_xact_status($1::text::xid8)", number)
+                if status != "in progress":
+                    return bool(status == "committed")
+            except StoreFailed as failure:
+                if not failure.maybe_done:
+                    raise
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+    @asynccontextmanager
+    async def own_connection(self, *, patience_s: float | None = _COMMAND_S) -> AsyncIterator[Own]:
+        """A connection outside the pool, for what lives as long as a session: LISTEN, advisory locks.
+
+        A statement that takes longer than `patience_s` has failed; None: it may take what it takes."""
         with translated():
             connection = await asyncpg.connect(
                 self._url,
                 timeout=_CONNECT_S,
-                command_timeout=_COMMAND_S,
+                command_timeout=patience_s,
                 server_settings={"application_name": "hub"},
             )
             try:
@@ -110,7 +145,9 @@ def translated() -> Iterator[None]:
     except LOST as error:
         raise StoreFailed(f"Postgres does not answer: {type(error).__name__}", maybe_done=True) from error
     except asyncpg.PostgresError as error:
-        raise StoreFailed(f"Postgres refused: {describe(error)}", maybe_done=False) from error
+        # For whoever runs the hub; who asked something of it need not know the schema.
+        logger.warning("postgres_refused", extra={"error": describe(error)})
+        raise StoreFailed("Postgres refused.", maybe_done=False) from error
 
 
 def describe(error: asyncpg.PostgresError) -> str:

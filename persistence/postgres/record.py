@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from msgspec import Struct
 
 from hub.domain.ids import canonical
-from hub.domain.model import Session
-from hub.domain.records import JournalEntry
+from hub.domain.model import Event, Session
+from hub.domain.records import FORK, JournalEntry
 from persistence.postgres import rows
 from persistence.postgres.pool import DATA_ERRORS, Connection, Postgres, describe
 from persistence.postgres.query_files import load
@@ -19,6 +19,9 @@ _JOURNAL = load("journal")
 _RECORD = load("record")
 _BY_ID = f"{_RECORD['sessions']}\n{_RECORD['of_id']}"
 _ACTIVE = f"{_RECORD['sessions']}\n{_RECORD['active']}"
+_BY_IDS = f"{_RECORD['sessions']}\n{_RECORD['of_ids']}"
+_ACTIVE_AFTER = f"{_RECORD['sessions']}\n{_RECORD['active_after']}"
+_ACTIVE_OF = f"{_RECORD['sessions']}\n{_RECORD['active_of']}"
 
 # Customers before what names them; what leaves the active set before what enters it, or a customer who ended
 # one session and booked the next in one batch would break uq_active_session_per_customer.
@@ -30,10 +33,9 @@ _STATEMENTS = (
     _JOURNAL["leaves"],
     _JOURNAL["leaves"],
     _JOURNAL["assignments"],
+    _JOURNAL["refunds"],
     _JOURNAL["events"],
 )
-
-FORK = "fork"
 
 _SLACK_MS = 60_000
 """The sweeper comes first; this is for what it does not know."""
@@ -158,7 +160,31 @@ class PostgresRecord:
 
     async def active_sessions(self) -> list[Session]:
         """Sessions that are pending, waiting, live or scheduled, oldest first."""
-        return [rows.session_from(dict(row), self._orphan_ms) for row in await self._postgres.fetch(_ACTIVE)]
+        return await self._read(_ACTIVE)
+
+    async def sessions(self, session_ids: Sequence[str]) -> dict[str, Session]:
+        return {session.id: session for session in await self._read(_BY_IDS, session_ids)}
+
+    async def active_after(self, customer_id: str, limit: int) -> list[Session]:
+        """Active sessions by customer, from the next customer on."""
+        return await self._read(_ACTIVE_AFTER, customer_id, limit)
+
+    async def active_of(self, customer_ids: Sequence[str]) -> list[Session]:
+        return await self._read(_ACTIVE_OF, customer_ids)
+
+    async def booked_since(self, at: int) -> bool:
+        """Whether anything was booked then (ms) or later."""
+        ((found,),) = await self._postgres.fetch(_RECORD["booked_since"], at)
+        return bool(found)
+
+    async def events(self, session_id: str) -> dict[str, Event]:
+        """The session's history by the events' ids, which are not always those that the hub gives."""
+        found = await self._postgres.fetch(_RECORD["events_of"], session_id)
+        return {row["event_id"]: rows.event_from(dict(row)) for row in found}
+
+    async def _read(self, query: str, *arguments: object) -> list[Session]:
+        found = await self._postgres.fetch(query, *arguments)
+        return [rows.session_from(dict(row), self._orphan_ms) for row in found]
 
     # Upkeep
 
@@ -166,6 +192,10 @@ class PostgresRecord:
         """Set sessions that nobody will move any more to expired; how many. Each is told on `hub_orphans`."""
         found = await self._postgres.fetch(_RECORD["expire_orphans"], self._orphan_ms + _SLACK_MS)
         return int(found[0][0])
+
+    async def note_orphan_age(self) -> None:
+        """Tell the database's own job, too, how long a session may be pending or waiting."""
+        await self._postgres.fetch(_RECORD["note_orphan_age"], self._orphan_ms / 1000)
 
     async def mirror_presence(self, presence: Iterable[tuple[str, bool, int]]) -> None:
         """(mechanic, online, last seen in ms): rows that know something newer stay."""

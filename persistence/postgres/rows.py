@@ -42,6 +42,7 @@ class Batch(NamedTuple):
     leaves: Columns
     ends: Columns
     assignments: Columns
+    refunds: Columns
     events: Columns
 
 
@@ -64,6 +65,7 @@ def fold(entries: Sequence[JournalEntry]) -> Batch:
         leaves=_columns(leaves),
         ends=_columns([(s.id, None, s.ended_at or s.updated_at) for s in sessions if not s.active]),
         assignments=_columns([_assignment(s) for s in sessions]),
+        refunds=_columns([(s.id,) for s in sessions if s.refundable]),
         events=_columns([_event(event) for entry in entries for event in entry.events]),
     )
 
@@ -106,6 +108,10 @@ def session_from(row: Mapping[str, Any], orphan_ms: int) -> Session:
     return msgspec.convert(values, Session)
 
 
+def event_from(row: Mapping[str, Any]) -> Event:
+    return msgspec.convert({**row, "data": msgspec.json.decode(row["data"])}, Event)
+
+
 def _participants(
     entries: Sequence[JournalEntry], sessions: Sequence[Session]
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
@@ -114,6 +120,9 @@ def _participants(
     joined: dict[tuple[str, str], tuple[str, int, int | None]] = {
         (s.id, s.customer_id): ("customer", s.created_at, ended.get(s.id)) for s in sessions
     }
+    for s in sessions:
+        if s.mechanic_id is not None and s.accepted_at is not None:
+            joined[s.id, s.mechanic_id] = "mechanic", s.accepted_at, ended.get(s.id)
     left: dict[tuple[str, str], int] = {}
     for entry in entries:
         for event in entry.events:

@@ -47,6 +47,14 @@ class _Seed:
     key: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """What a whole schema has: its catalog and the rows that come with it."""
+
+    catalog: _Catalog
+    seeds: Sequence[_Seed]
+
+
 async def enter_schema(connection: Connection, schema: str = SCHEMA) -> None:
     """Until the transaction ends, unqualified names mean this schema.
 
@@ -61,18 +69,23 @@ async def absences(connection: Connection, migrations: Sequence[Migration]) -> l
 
     Things that people added, and the wording of comments, are theirs.
     """
-    expected, seeds = await _pristine(connection, migrations)
+    return await absences_from(connection, await pristine(connection, migrations))
+
+
+async def absences_from(connection: Connection, whole: Whole) -> list[str]:
+    """The same for a schema that was looked at before."""
     async with connection.transaction():
         await enter_schema(connection)
         actual = await _catalog(connection, SCHEMA)
-        found = list(_differences(expected, actual))
-        for seed in seeds:
+        found = list(_differences(whole.catalog, actual))
+        for seed in whole.seeds:
             if _can_hold(actual, seed) and not await _has_row(connection, seed):
                 found.append(f"row {', '.join(seed.key.values())} of {seed.table}: absent")
     return sorted(found)
 
 
-async def _pristine(connection: Connection, migrations: Sequence[Migration]) -> tuple[_Catalog, list[_Seed]]:
+async def pristine(connection: Connection, migrations: Sequence[Migration]) -> Whole:
+    """The schema as the migrations make it on this server."""
     scratch = f"hub_verify_{uuid4().hex}"
     transaction = connection.transaction()
     await transaction.start()
@@ -81,7 +94,7 @@ async def _pristine(connection: Connection, migrations: Sequence[Migration]) -> 
         await enter_schema(connection, scratch)
         for script in (history_sql(), *(migration.up for migration in migrations)):
             await connection.execute(script)
-        return await _catalog(connection, scratch), await _seeds(connection, scratch)
+        return Whole(await _catalog(connection, scratch), await _seeds(connection, scratch))
     finally:
         await transaction.rollback()
 
@@ -159,11 +172,13 @@ def _fact_differences(
 ) -> Iterator[str]:
     for fact, wanted in expected.items():
         value = actual.get(fact)
-        if archived and value is not None:
-            value = re.sub(rf"\b{ARCHIVED}\b", OLDER, value)
-        if value == wanted:
+        if value == wanted or (archived and _unarchived(value) == _unarchived(wanted)):
             continue
         if max(len(value or ""), len(wanted or "")) > _PRINTABLE:
             yield f"{thing}: {fact} differs"
         else:
             yield f"{thing}: {fact} is {value or 'none'}, expected {wanted or 'none'}"
+
+
+def _unarchived(text: str | None) -> str | None:
+    return text and re.sub(rf"\b{ARCHIVED}\b", OLDER, text)

@@ -10,6 +10,19 @@ from hub.domain.model import Session, Wave
 FIELDS = Session.__struct_fields__
 
 
+class _Core(msgspec.Struct):
+    """What no session is without, whatever its words are."""
+
+    id: str
+    customer_id: str
+    status: str
+    assignment_status: str
+    version: int
+    created_at: int
+    updated_at: int
+    orphan_at: int
+
+
 def fields_of(session: Session) -> dict[str, str]:
     """Field → text; what is absent has no field."""
     return {name: text for name in FIELDS if (text := _text(getattr(session, name))) is not None}
@@ -36,10 +49,22 @@ def session_from(fields: Sequence[str] | Mapping[str, str]) -> Session | None:
     """From the reply to HGETALL, which is a flat list out of a script and a map otherwise."""
     if not fields:
         return None
-    pairs = fields if isinstance(fields, Mapping) else zip(fields[::2], fields[1::2], strict=True)
-    values: dict[str, Any] = dict(pairs)
+    values = _values(fields)
     values["waves"] = _waves(values.get("waves", ""))
     return msgspec.convert(values, Session, strict=False)
+
+
+def whole(fields: Sequence[str] | Mapping[str, str]) -> bool:
+    """Whether it has what every version of the hub writes: what else is unreadable is a newer one's."""
+    try:
+        msgspec.convert(_values(fields), _Core, strict=False)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _values(fields: Sequence[str] | Mapping[str, str]) -> dict[str, Any]:
+    return dict(fields if isinstance(fields, Mapping) else zip(fields[::2], fields[1::2], strict=True))
 
 
 def _text(value: Any) -> str | None:

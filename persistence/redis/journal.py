@@ -12,6 +12,8 @@ from persistence.redis.client import RedisClient
 _events = msgspec.json.Decoder(tuple[Event, ...])
 _session = msgspec.json.Decoder(Session)
 
+_PAGE = 500
+
 
 class RedisJournal:
     def __init__(self, client: RedisClient, shards: int) -> None:
@@ -27,7 +29,7 @@ class RedisJournal:
         ]
         replies = await self._client.calls(commands)
         return {
-            s: [_entry(s, entry_id, fields) for entry_id, fields in reply]
+            s: [entry_from(s, entry_id, fields) for entry_id, fields in reply]
             for s, reply in zip(shards, replies, strict=True)
         }
 
@@ -40,8 +42,11 @@ class RedisJournal:
             commands.append(("SPUBLISH", keys.bus(shard), f"* {hint}"))
         await self._client.calls(commands)
 
-    async def lengths(self) -> list[int]:
-        return await self._client.calls([("XLEN", keys.journal(s)) for s in range(self.shards)])
+    async def oldest(self) -> list[int | None]:
+        """When each shard's first entry that still waits was made, ms."""
+        commands = [("XRANGE", keys.journal(s), "-", "+", "COUNT", 1) for s in range(self.shards)]
+        replies = await self._client.calls(commands)
+        return [int(reply[0][0].partition("-")[0]) if reply else None for reply in replies]
 
     async def bury(self, entry: JournalEntry, error: str) -> None:
         """Keep an entry that Postgres will never take where a person finds it; once, however often called."""
@@ -56,14 +61,24 @@ class RedisJournal:
         if not known:
             await self._client.call("XADD", dead, entry.id, *fields)
 
-    async def append(self, shard: int, session: Session, command_id: str) -> None:
-        """Enter a session's present values again, without an event."""
-        row = msgspec.json.encode(session).decode()
-        fields = ["events", "[]", "session", row, "command", command_id]
-        await self._client.call("XADD", keys.journal(shard), "*", *fields)
+    async def refused(self) -> set[str]:
+        """Every session with an entry that was buried."""
+        found: set[str] = set()
+        start = dict.fromkeys(range(self.shards), "-")
+        while start:
+            commands = [("XRANGE", keys.journal_dead(s), at, "+", "COUNT", _PAGE) for s, at in start.items()]
+            pages = dict(zip(start, await self._client.calls(commands), strict=True))
+            for shard, page in pages.items():
+                for entry_id, fields in page:
+                    entry = entry_from(shard, entry_id, fields)
+                    found.update(event.session_id for event in entry.events)
+                    if entry.session is not None:
+                        found.add(entry.session.id)
+            start = {s: f"({page[-1][0]}" for s, page in pages.items() if len(page) == _PAGE}
+        return found
 
 
-def _entry(shard: int, entry_id: str, fields: Sequence[str] | dict[str, str]) -> JournalEntry:
+def entry_from(shard: int, entry_id: str, fields: Sequence[str] | dict[str, str]) -> JournalEntry:
     flat = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
     row = flat.get("session")
     return JournalEntry(

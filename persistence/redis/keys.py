@@ -71,6 +71,19 @@ def online(shard: int) -> str:
     return f"hub:{{{shard}}}:online"
 
 
+def busy(shard: int) -> str:
+    return f"hub:{{{shard}}}:busy"
+
+
+def away(shard: int) -> str:
+    return f"hub:{{{shard}}}:away"
+
+
+def started(shard: int) -> str:
+    """The live sessions of this shard's mechanics, to be counted."""
+    return f"hub:{{{shard}}}:started"
+
+
 def work(shard: int, mechanic_id: str) -> str:
     """Sessions that the mechanic holds, in the mechanic's shard."""
     return f"hub:{{{shard}}}:work:{mechanic_id}"

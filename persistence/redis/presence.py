@@ -130,6 +130,9 @@ class RedisPresence:
             keys.bus(s),
             keys.work(s, user_id),
             keys.live(s, user_id),
+            keys.busy(s),
+            keys.away(s),
+            keys.started(s),
         ]
         reply: list[Any] = await self._client.run(script, places, user_id, *arguments)
         return reply

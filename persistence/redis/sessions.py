@@ -169,7 +169,8 @@ class RedisSessions:
         return [s for s in await self.get(ids) if s is not None and s.offered_to]
 
     async def restore(self, session: Session, recorded: int) -> bool:
-        """Enter a session as the record has it in the version `recorded`, unless it is known here as new."""
+        """Enter a session as the record has it in the version `recorded`, unless it is known here as new, or
+        its customer has another one."""
         shard, marks = self.shard(session.id), footprint(session)
         deadlines = dict(marks.deadlines)
         if marks.held_by:
@@ -177,6 +178,7 @@ class RedisSessions:
         plan = {
             "version": session.version,
             "recorded": recorded,
+            "prefix": keys.session(shard, ""),
             "session": session.id,
             "assignment": session.assignment_id,
             "set": [part for pair in fields_of(session).items() for part in pair],
@@ -184,6 +186,7 @@ class RedisSessions:
             "deadlines": _scored(deadlines.items()),
             "open": marks.open_at or 0,
             "offered": bool(marks.offered_to),
+            "expire": FINISHED_KEYS_LIVE_MS if marks.ended else 0,
         }
         reply = await self._client.run(
             scripts.RESTORE,

@@ -43,15 +43,15 @@ async def server(postgres_url: str) -> AsyncIterator[Connection]:
 @pytest_asyncio.fixture
 async def empty_url(server: Connection, postgres_url: str) -> AsyncIterator[str]:
     """A database with nothing in it."""
-    async with _fresh_database(server, postgres_url, "template1") as url:
+    async with fresh_database(server, postgres_url, "template1") as url:
         yield url
 
 
 @pytest_asyncio.fixture
 async def database_url(server: Connection, postgres_url: str) -> AsyncIterator[str]:
     """A database of the test's own that has every migration, for what needs commits or connections."""
-    await _make_migrated(server, postgres_url, TEMPLATE)
-    async with _fresh_database(server, postgres_url, TEMPLATE) as url:
+    await make_migrated(server, postgres_url, TEMPLATE)
+    async with fresh_database(server, postgres_url, TEMPLATE) as url:
         yield url
 
 
@@ -66,7 +66,7 @@ async def committed(database_url: str) -> AsyncIterator[Connection]:
 @pytest_asyncio.fixture
 async def connection(server: Connection, postgres_url: str) -> AsyncIterator[Connection]:
     """A connection to a migrated database that all tests share, in a transaction that is rolled back."""
-    await _make_migrated(server, postgres_url, SHARED)
+    await make_migrated(server, postgres_url, SHARED)
     connection = await asyncpg.connect(_url(postgres_url, SHARED))
     transaction = connection.transaction()
     await transaction.start()
@@ -76,14 +76,14 @@ async def connection(server: Connection, postgres_url: str) -> AsyncIterator[Con
 
 
 @asynccontextmanager
-async def _fresh_database(server: Connection, postgres_url: str, template: str) -> AsyncIterator[str]:
+async def fresh_database(server: Connection, postgres_url: str, template: str) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
     await server.execute(f"create database {name} template {template}")
     yield _url(postgres_url, name)
     await server.execute(f"drop database {name} with (force)")
 
 
-async def _make_migrated(server: Connection, postgres_url: str, name: str) -> None:
+async def make_migrated(server: Connection, postgres_url: str, name: str) -> None:
     if not await server.fetchval("select exists (select from pg_database where datname = $1)", name):
         await server.execute(f"create database {name}")
         await Migrator(_url(postgres_url, name)).up()

@@ -113,12 +113,10 @@ async def test_what_there_is(directory: PostgresDirectory, connection: Connectio
     await connection.execute(
         """insert into hub_settings (key, value) values ('split', '[0.5, {"a": null}]')"""
     )
-    assert directory.name_of(mia) is None
     assert await directory.mechanic(mia) == Mechanic(id=mia, name="Mia Kraft", approved=True)
     assert await directory.mechanic(bob) == Mechanic(
         id=bob, name="Kraft", approved=False, suspended=True, window_minutes=4
     )
-    assert directory.name_of(mia) == "Mia Kraft"
     assert await directory.favorites(cora) == (bob, mia)
     assert await directory.favorites(new_id()) == ()
     assert await directory.mechanic("nonsense") is None
@@ -160,7 +158,7 @@ async def test_changes_of_people_hold_at_once(
                 "insert into customer_favorites (customer_id, mechanic_id) values ($1, $2)", cora, mia
             )
         await ears.until("customer_favorites", cora)
-        assert directory.name_of(absent) == "Ann"
+        assert await directory.mechanic(absent) == Mechanic(id=absent, name="Ann", approved=False)
         suspended = await directory.mechanic(mia)
         assert suspended is not None
         assert (suspended.approved, suspended.suspended) == (False, True)
@@ -190,7 +188,7 @@ async def test_a_change_without_notification_is_found_by_the_poll(
     ears.heard.clear()
     await directory.step()
     assert (await directory.flag(FAVORITES_PRIORITY)).is_enabled
-    assert directory.name_of(mia) == "Mia Stark"
+    assert await directory.mechanic(mia) == Mechanic(id=mia, name="Mia Stark", approved=True)
     assert await directory.favorites(cora) == (mia,)
     plan = await directory.plan("chat10")
     assert plan is not None
@@ -353,8 +351,11 @@ async def test_who_was_not_asked_for_longest_is_forgotten() -> None:
     cache = BatchedCache(source.fetch, "none", 2)
     for key in "abac":
         await cache.get(key)
-    assert cache.peek("a") == "none"
-    assert cache.peek("b") is None
+    source.asked.clear()
+    await cache.get("a")
+    assert source.asked == []
+    await cache.get("b")
+    assert source.asked == [{"b"}]
 
 
 async def test_a_failed_read_fails_the_misses_and_keeps_the_known() -> None:
@@ -382,3 +383,20 @@ async def test_a_waiter_that_gives_up_does_not_take_the_others_along() -> None:
     first.cancel()
     source.open.set()
     assert await second == "none"
+
+
+async def test_a_setting_holds_here_when_it_is_written(
+    directory: PostgresDirectory, committed: Connection
+) -> None:
+    assert await directory.settings() == {}
+
+    written = await directory.set_settings({"default_window_seconds": 90.0, "sequence_split": (0.5, 0.5)})
+    again = await directory.set_settings({"default_window_seconds": 60.0})
+
+    assert written == {"default_window_seconds": 90.0, "sequence_split": (0.5, 0.5)}
+    assert again == {"default_window_seconds": 60.0, "sequence_split": [0.5, 0.5]}
+    assert await directory.settings() == {"default_window_seconds": 60.0, "sequence_split": [0.5, 0.5]}
+    stored = "select key, value::text from hub_settings order by key"
+    assert [tuple(row) for row in await committed.fetch(stored)] == [
+        ("default_window_seconds", "60.0"), ("sequence_split", "[0.5, 0.5]"),
+    ]  # fmt: skip

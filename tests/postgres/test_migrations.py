@@ -9,6 +9,8 @@ from asyncpg.exceptions import LockNotAvailableError
 
 from persistence.postgres.migrate import MigrationError, Migrator
 from persistence.postgres.migration_files import Migration, load_migrations
+from persistence.postgres.pool import Postgres
+from persistence.postgres.record import PostgresRecord
 from tests.postgres.conftest import Connection
 
 pytestmark = pytest.mark.asyncio
@@ -19,6 +21,18 @@ A_CUSTOMER = "insert into customers (id) values ('00000000-0000-0000-0000-000000
 OLDER_ROW = """
     insert into session_requests (customer_id, session_type, plan_code)
     values ('00000000-0000-0000-0000-0000000000c1', 'chat', 'chat10')
+"""
+
+BY_SETTING = (
+    "select public.expire_orphaned_sessions(coalesce((select make_interval(secs => value::float8)"
+    " from public.hub_settings where key = 'orphan_seconds'), '2 hours'))"
+)
+AGED = """
+    insert into customers (id) select md5(n::text)::uuid from generate_series(0, 3) n;
+    insert into sessions (id, customer_user_id, session_type, plan_code, notes, created_at)
+    select md5(n::text)::uuid, md5(n::text)::uuid, 'chat', 'free', n,
+        now() - n * interval '1 hour' - interval '1 minute'
+    from generate_series(0, 3) n
 """
 
 
@@ -169,9 +183,8 @@ async def test_an_archived_older_table_is_accepted(connection: Connection) -> No
     await connection.execute(f"create view session_requests as select {columns}")
     assert await migrator.verify() == []
 
-    await migrator.down(yes=False)
-    await migrator.down(yes=False)
-    assert await migrator.up() == ["0006_row_level_security", "0007_analytics"]
+    await down_to(migrator, "0005_session_requests")
+    assert await migrator.up() == NAMES[NAMES.index("0006_row_level_security") :]
     assert await migrator.verify() == []
 
     await connection.execute("drop view session_requests")
@@ -198,10 +211,28 @@ async def test_pg_cron_gets_one_hourly_job(empty_url: str) -> None:
     assert await migrator.verify() == []
     assert [
         tuple(row) for row in await connection.fetch("select jobname, schedule, command from cron.job")
-    ] == [("expire-orphaned-sessions", "0 * * * *", "select public.expire_orphaned_sessions()")]
+    ] == [("expire-orphaned-sessions", "0 * * * *", BY_SETTING)]
+    await down_to(migrator, "0007_analytics")
+    command = await connection.fetchval("select command from cron.job")
+    assert command == "select public.expire_orphaned_sessions()"
+    await migrator.up()
+    assert await connection.fetchval("select command from cron.job") == BY_SETTING
     await down_to(migrator, "0003_notifications")
     assert await connection.fetchval("select count(*) from cron.job") == 0
     await connection.close()
+
+
+@pytest.mark.parametrize(("hours", "left"), [(1, {0}), (2, {0, 1}), (3, {0, 1, 2})])
+async def test_the_job_goes_by_the_age_that_nodes_write(
+    postgres: Postgres, committed: Connection, hours: int, left: set[int]
+) -> None:
+    await committed.execute(AGED)
+    await PostgresRecord(postgres, orphan_ms=9 * 3_600_000).note_orphan_age()
+    await PostgresRecord(postgres, orphan_ms=hours * 3_600_000).note_orphan_age()
+    await committed.execute(BY_SETTING)
+    active = await committed.fetch("select notes::int from sessions where status = 'pending'")
+    assert {number for (number,) in active} == left
+    assert await committed.fetchval("select count(*) from hub_settings") == (hours != 2)
 
 
 async def test_verify_waits_for_no_writer(committed: Connection, database_url: str) -> None:

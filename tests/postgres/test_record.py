@@ -14,9 +14,9 @@ from hub.domain.model import (
     EventType,
     SessionStatus,
 )
-from hub.domain.records import JournalEntry
+from hub.domain.records import FORK, JournalEntry
 from persistence.postgres.pool import Postgres
-from persistence.postgres.record import FORK, PostgresRecord, Read
+from persistence.postgres.record import PostgresRecord, Read
 from tests.postgres.conftest import Connection
 from tests.postgres.journal import EPOCHS, NOW, ORPHAN_MS, Journal, accepted, booking, ended, event, step
 
@@ -235,7 +235,7 @@ async def test_a_second_active_session_waits_for_the_first_to_end(
     first = booking()
     await record.write([journal.add(first)], bury=journal.bury)
     second = journal.add(booking(first.customer_id))
-    with pytest.raises(StoreFailed, match="23505"):
+    with pytest.raises(StoreFailed):
         await record.write([second], bury=journal.bury)
     await record.write([journal.add(ended(first))], bury=journal.bury)
     await record.write([second], bury=journal.bury)

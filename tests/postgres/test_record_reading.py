@@ -34,6 +34,7 @@ async def test_a_session_comes_back_as_it_was(
         requested_brand="VW",
         workshop_id=new_id(),
         preferred_mechanic_id=mechanic,
+        preferred_mechanic_name="Mia Kraft",
         priority_notified_at=NOW + 10,
         fallback_reason=Fallback.PRIORITY_TIMEOUT,
         fallback_at=NOW + 600_000,
@@ -44,6 +45,7 @@ async def test_a_session_comes_back_as_it_was(
         assignment_status=AssignmentStatus.OFFERED,
         routing_type=RoutingType.PRIORITY,
         preferred_mechanic_id=mechanic,
+        preferred_mechanic_name="Mia Kraft",
         priority_window_minutes=7,
         waves=(Wave(mechanic, 420_000),),
         expires_at=NOW + 420_000,
@@ -56,7 +58,7 @@ async def test_a_session_comes_back_as_it_was(
         assignment_status=AssignmentStatus.QUEUED,
         wait_if_offline=True,
     )
-    taken = accepted(booking(), mechanic)
+    taken = replace(accepted(booking(), mechanic), mechanic_name="Mia Kraft")
     done = ended(booking())
     for session in (opened, offered, queued, taken, done):
         journal.add(session)

@@ -17,10 +17,13 @@ begin
     create or replace view older_requests as
     select
       older.id, older.customer_id, older.mechanic_id, older.preferred_mechanic_id, older.session_type, older.plan_code,
-      older.routing_type, older.status, older.priority_window_minutes, older.priority_notified_at, older.accepted_at,
-      older.created_at, older.updated_at
+      older.routing_type, older.status, older.priority_window_minutes,
+      case when isfinite(older.priority_notified_at) then older.priority_notified_at end as priority_notified_at,
+      case when isfinite(older.accepted_at) then older.accepted_at end as accepted_at,
+      older.created_at,
+      case when isfinite(older.updated_at) then older.updated_at end as updated_at
     from %s as older
-    where older.metadata ->> 'imported' is null
+    where older.metadata #> '{imported,hub}' is null
       and (not row_security_active('sessions'::regclass::oid) or hub_claim_role() = 'admin')
   $view$, older);
 end
@@ -32,13 +35,13 @@ comment on column older_requests.mechanic_id is 'Who accepted.';
 comment on column older_requests.preferred_mechanic_id is 'The favourite who was asked first, null for plain broadcasts.';
 comment on column older_requests.session_type is 'chat, video or diagnostic.';
 comment on column older_requests.plan_code is 'The plan booked.';
-comment on column older_requests.routing_type is 'How it was routed; null means broadcast.';
+comment on column older_requests.routing_type is 'How it was routed; null, and what is no routing of the hub''s, means broadcast.';
 comment on column older_requests.status is 'pending, accepted or cancelled.';
 comment on column older_requests.priority_window_minutes is 'How long the favourite had it alone.';
-comment on column older_requests.priority_notified_at is 'When the favourite was notified.';
-comment on column older_requests.accepted_at is 'When it was accepted.';
+comment on column older_requests.priority_notified_at is 'When the favourite was notified; null: never, or infinite.';
+comment on column older_requests.accepted_at is 'When it was accepted; null: never, or infinite.';
 comment on column older_requests.created_at is 'When it was booked.';
-comment on column older_requests.updated_at is 'When it last changed; of a cancelled one, when it was cancelled.';
+comment on column older_requests.updated_at is 'When it last changed, null where that is infinite; of a cancelled one, when it was cancelled.';
 
 create or replace view booking_requests as
 select
@@ -97,7 +100,8 @@ from (
     older.session_type::text,
     older.plan_code,
     case when p.price_cents > 0 then 'paid' else 'free' end,
-    coalesce(older.routing_type, 'broadcast'),
+    case when older.routing_type in ('priority_broadcast', 'favorites_sequence') then older.routing_type
+      else 'broadcast' end,
     older.status::text,
     case older.status when 'accepted' then 'completed' else older.status::text end,
     older.priority_window_minutes,
@@ -276,8 +280,9 @@ begin atomic
     count(*),
     count(*) filter (where r.status = 'accepted'),
     count(*) filter (where r.status = 'accepted')::double precision / nullif(count(*), 0),
-    percentile_cont(0.5) within group (order by extract(epoch from r.accepted_at - r.created_at)::double precision)
-      filter (where r.status = 'accepted')
+    percentile_cont(0.5) within group (
+      order by greatest(extract(epoch from r.accepted_at - r.created_at)::double precision, 0)
+    ) filter (where r.status = 'accepted' and r.accepted_at is not null)
   from priority_requests_between(since, until) as r
   where r.fallback_reason is not null
   group by grouping sets ((r.fallback_reason), ())
@@ -409,7 +414,7 @@ begin atomic
     percentile_cont(0.95) within group (order by taken.seconds),
     max(taken.seconds)
   from (
-    select r.routing_type, extract(epoch from r.accepted_at - r.created_at)::double precision as seconds
+    select r.routing_type, greatest(extract(epoch from r.accepted_at - r.created_at)::double precision, 0) as seconds
     from booking_requests_between(since, until) as r
     where r.status = 'accepted' and r.accepted_at is not null
   ) as taken
@@ -441,7 +446,7 @@ begin atomic
     select
       extract(hour from r.created_at at time zone 'UTC')::integer as hour,
       r.accepted_at,
-      extract(epoch from coalesce(r.accepted_at, r.ended_at, now()) - r.created_at)::double precision as wait
+      greatest(extract(epoch from coalesce(r.accepted_at, r.ended_at, now()) - r.created_at)::double precision, 0) as wait
     from booking_requests_between(since, until) as r
   ) as queued
   group by queued.hour

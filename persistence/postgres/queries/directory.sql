@@ -22,6 +22,12 @@ from feature_flags order by flag_key
 -- name: settings
 select key, value::text as value from hub_settings
 
+-- name: set_settings
+-- $1 keys, $2 values as JSON
+insert into hub_settings (key, value)
+select key, value::jsonb from unnest($1::text[], $2::text[]) as r (key, value) order by key
+on conflict (key) do update set value = excluded.value
+
 -- name: set_flag
 -- $1 key; null leaves a column as it is
 update feature_flags set

@@ -142,6 +142,17 @@ on conflict (id) do update set
   version = excluded.version
 where excluded.version > a.version
 
+-- name: refunds
+-- $1 ids of sessions that ended before they began: what was taken for them comes back, once. Not where the row knows
+-- of a later life of the session.
+insert into credit_ledger (customer_id, session_id, delta, reason)
+select d.customer_id, d.session_id, -d.delta, 'refund'
+from credit_ledger d join sessions s on s.id = d.session_id
+where d.session_id = any ($1::uuid[]) and d.reason = 'debit'
+  and s.status in ('cancelled', 'expired') and s.started_at is null
+order by d.session_id
+on conflict (session_id, reason) do nothing
+
 -- name: events
 insert into session_events (event_id, session_id, assignment_id, type, actor_id, at, version, data)
 select event_id, session_id, assignment_id, type, actor_id, to_timestamp(at / 1000.0::float8), version, data::jsonb

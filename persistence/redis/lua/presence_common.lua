@@ -1,11 +1,13 @@
 #!lua
 -- Shared opening of the presence scripts.
 --
--- KEYS  1 conns, 2 presence, 3 online, 4 deadlines, 5 bus channel, 6 work, 7 live
+-- KEYS  1 conns, 2 presence, 3 online, 4 deadlines, 5 bus channel, 6 work, 7 live, 8 busy, 9 away,
+--       10 started (sessions)
 -- ARGV  1 user
 
 local conns, presence, online, deadlines, bus, work, live =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local indexes, started = {online = online, busy = KEYS[8], away = KEYS[9]}, KEYS[10]
 local user = ARGV[1]
 local grace = 'grace:' .. user
 local time = redis.call('TIME')
@@ -17,14 +19,16 @@ local function effective()
   return status
 end
 
--- Brings the index in line and tells everyone, where what others see has changed.
+-- Brings the indexes in line and tells everyone, where what others see has changed.
 local function announce(before)
   local after = effective()
   redis.call('HSET', presence, 'effective', after)
-  if after == 'online' then
-    redis.call('ZADD', online, 'NX', now, user)
-  else
-    redis.call('ZREM', online, user)
+  for status, index in pairs(indexes) do
+    if after == status then
+      redis.call('ZADD', index, 'NX', now, user)
+    else
+      redis.call('ZREM', index, user)
+    end
   end
   if after ~= before then
     redis.call('HSET', presence, 'since', now)
