@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from hub.domain import commands as cmd
-from hub.domain.decision import Context, Decision, bump, event, single, unchanged, why_not
+from hub.domain.decision import Context, Decision, bump, event, named, single, unchanged, why_not
 from hub.domain.errors import Refused
 from hub.domain.model import AssignmentStatus, EventType, Fallback, Session, SessionStatus
 from hub.domain.turns import open_to_all, turn_over
@@ -27,6 +27,7 @@ def accept_open(session: Session, command: cmd.Accept, ctx: Context) -> Decision
         status=SessionStatus.WAITING,
         assignment_status=AssignmentStatus.ACCEPTED,
         mechanic_id=command.mechanic_id,
+        mechanic_name=command.name,
         accepted_at=ctx.now,
         target_node=None,
         target_connection=None,
@@ -35,6 +36,7 @@ def accept_open(session: Session, command: cmd.Accept, ctx: Context) -> Decision
         open_at=None,
     )
     data = {"mechanic_id": command.mechanic_id, "priority": session.offered_to == command.mechanic_id}
+    data |= named(command)
     happened = event(accepted, EventType.ACCEPTED, ctx, data, command.actor_id or command.mechanic_id)
     return Decision(session=accepted, changed=True, events=(happened,))
 
@@ -84,7 +86,7 @@ def start_again(session: Session, command: cmd.Start, _: Context) -> Decision:
 
 
 def cancel(session: Session, command: cmd.Cancel, ctx: Context) -> Decision:
-    return _finish(session, SessionStatus.CANCELLED, ctx, command.actor_id, command.reason)
+    return _finish(session, SessionStatus.CANCELLED, ctx, command.actor_id, command.reason, named(command))
 
 
 def end_before_start(session: Session, command: cmd.End, ctx: Context) -> Decision:
@@ -122,7 +124,12 @@ _FINISH = {
 
 
 def _finish(
-    session: Session, status: SessionStatus, ctx: Context, actor_id: str | None, reason: str | None = None
+    session: Session,
+    status: SessionStatus,
+    ctx: Context,
+    actor_id: str | None,
+    reason: str | None = None,
+    told: dict[str, Any] | None = None,
 ) -> Decision:
     """End the session; an assignment that nobody had accepted shares its fate."""
     assignment_status, event_type = _FINISH[status]
@@ -139,7 +146,7 @@ def _finish(
         expires_at=None,
         open_at=None,
     )
-    data = {"was": session.status} | ({"reason": reason} if reason else {})
+    data = {"was": session.status, **(told or {})} | ({"reason": reason} if reason else {})
     if session.offered_to:
         data["mechanic_id"] = session.offered_to
     return single(ended, event_type, ctx, actor_id, data)

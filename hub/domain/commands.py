@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from hub.domain.model import Candidate, EventType, Session
+from hub.domain.model import Candidate, EventType, Role, Session
 from hub.domain.plan import Wish
 
 
@@ -11,19 +11,26 @@ class Command(Struct, frozen=True):
 
 
 class Book(Command, frozen=True, kw_only=True):
-    """Make the session. `draft` holds what the customer asked for; the decision adds times and routing."""
+    """Make the session. `draft` holds what the customer asked for; the decision adds times and routing.
+
+    `not_after`: nothing is decided past this time (ms of the store's clock).
+    """
 
     draft: Session
     wish: Wish
     actor_id: str
+    actor_role: Role = Role.CUSTOMER
     orphan_ms: int
+    not_after: int | None = None
 
 
 class Accept(Command, frozen=True, kw_only=True):
     mechanic_id: str
+    name: str | None = None
     approved: bool = True
     actor_id: str | None = None
     """Set where an admin accepts for the mechanic: the window binds them no more."""
+    actor_name: str | None = None
 
 
 class Decline(Command, frozen=True):
@@ -49,12 +56,15 @@ class End(Command, frozen=True):
 class Cancel(Command, frozen=True):
     actor_id: str | None = None
     reason: str | None = None
+    actor_name: str | None = None
 
 
 class Broadcast(Command, frozen=True):
-    """Open the request to everyone now."""
+    """Open the request to everyone now. `note`: why, for the history."""
 
     actor_id: str | None = None
+    note: str | None = None
+    actor_name: str | None = None
 
 
 class Notified(Command, frozen=True):

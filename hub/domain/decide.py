@@ -117,6 +117,7 @@ TABLE: dict[Stage, dict[type[cmd.Command], Rule]] = {
         cmd.Accept: answers.accept_open,
         cmd.Decline: answers.decline_open,
         cmd.OrphanDue: answers.orphan_due,
+        cmd.Broadcast: turns.broadcast_again,
         cmd.End: answers.end_before_start,
         cmd.Cancel: answers.cancel,
     },

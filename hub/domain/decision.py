@@ -51,6 +51,11 @@ def event(
     )
 
 
+def named(command: cmd.Accept | cmd.Broadcast | cmd.Cancel) -> dict[str, Any]:
+    """What the history says of an actor whom nobody can look up later."""
+    return {"actor_name": command.actor_name} if command.actor_name else {}
+
+
 def single(
     session: Session, kind: EventType, ctx: Context, actor_id: str | None, data: dict[str, Any] | None = None
 ) -> Decision:
@@ -61,7 +66,7 @@ def single(
 def why_not(session: Session, command: cmd.Command) -> Refused:
     """What to tell somebody who asked for what the session's state forbids."""
     if session.status is SessionStatus.CANCELLED:
-        return Refused("cancelled", "The customer cancelled this request.")
+        return Refused("cancelled", "This request was cancelled.")
     if session.status is SessionStatus.EXPIRED:
         return Refused("expired", "This request has expired.")
     if isinstance(command, cmd.Start) and command.mechanic_id != session.mechanic_id:

@@ -30,6 +30,7 @@ class HubError(Exception):
 class Refused(HubError):
     STATUS: ClassVar[dict[str, int]] = {
         "malformed": 400,
+        "invalid_signature": 400,
         "unauthorized": 401,
         "token_expired": 401,
         "payment_required": 402,
@@ -46,6 +47,8 @@ class Refused(HubError):
         "at_capacity": 409,
         "invalid_state": 409,
         "active_session_exists": 409,
+        "too_many_favorites": 409,
+        "gone": 410,
         "too_large": 413,
         "invalid_request": 422,
         "idempotency_key_reused": 422,

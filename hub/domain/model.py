@@ -13,8 +13,28 @@ from hub.domain.ids import assignment_of, event_id
 FINISHED_KEYS_LIVE_MS = 3_600_000
 """How long a finished session's keys stay, for late clients and retries."""
 
+KEY_LIVES_MS = 86_400_000
+"""How long an Idempotency-Key names the same booking."""
+
+
+class SessionType(StrEnum):
+    """How customer and mechanic meet."""
+
+    CHAT = "chat"
+    VIDEO = "video"
+    DIAGNOSTIC = "diagnostic"
+
+
+class RequestType(StrEnum):
+    """Whom it takes: anyone, or somebody who knows the brand."""
+
+    GENERAL = "general"
+    BRAND_SPECIALIST = "brand_specialist"
+
 
 class SessionStatus(StrEnum):
+    """Pending until somebody accepts, waiting until they begin, live until the end; scheduled is reserved."""
+
     PENDING = "pending"
     WAITING = "waiting"
     LIVE = "live"
@@ -30,6 +50,8 @@ ACTIVE = frozenset(
 
 
 class AssignmentStatus(StrEnum):
+    """Queued for a favourite to come online, offered in a favourite's turn, open to everyone, or over."""
+
     QUEUED = "queued"
     OFFERED = "offered"
     OPEN = "open"
@@ -38,7 +60,17 @@ class AssignmentStatus(StrEnum):
     EXPIRED = "expired"
 
 
+class Payment(StrEnum):
+    """How a session is paid for: not at all, with credits, or with money that came by Stripe."""
+
+    FREE = "free"
+    CREDIT = "credit"
+    PAID = "paid"
+
+
 class RoutingType(StrEnum):
+    """Who is asked first: everyone, one favourite, or the favourites in turn."""
+
     BROADCAST = "broadcast"
     PRIORITY = "priority_broadcast"
     SEQUENCE = "favorites_sequence"
@@ -78,6 +110,8 @@ class Status(StrEnum):
 
 
 class Role(StrEnum):
+    """Who somebody is; a service is another program, which books for customers."""
+
     MECHANIC = "mechanic"
     CUSTOMER = "customer"
     ADMIN = "admin"
@@ -85,6 +119,8 @@ class Role(StrEnum):
 
 
 class EventType(StrEnum):
+    """What may happen to a session and its offers."""
+
     CREATED = "created"
     OFFERED = "offered"
     NOTIFIED = "notified"
@@ -124,6 +160,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     """What is known of a mechanic at the moment of a decision."""
 
     mechanic_id: str
+    name: str | None = None
     approved: bool = True
     status: Status = Status.OFFLINE
     connections: tuple[Connection, ...] = ()
@@ -142,20 +179,24 @@ class Candidate(Struct, frozen=True, kw_only=True):
 
 
 class Session(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A customer's request with its one assignment. `version` grows with every change of any field."""
+    """A customer's request with its one assignment. `version` grows with every change of any field.
+
+    Mechanics' names go along, so that whichever node tells of a change need not look them up.
+    """
 
     id: str
     customer_id: str
     customer_name: str | None = None
     customer_email: str | None = None
     mechanic_id: str | None = None
-    session_type: str
+    mechanic_name: str | None = None
+    session_type: SessionType
     plan_code: str
-    payment: str
+    payment: Payment
     status: SessionStatus
     notes: str | None = None
     is_urgent: bool = False
-    request_type: str = "general"
+    request_type: RequestType = RequestType.GENERAL
     requested_brand: str | None = None
     workshop_id: str | None = None
     metadata: str = "{}"
@@ -172,6 +213,7 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=True):
     wave: int = 0
     wait_if_offline: bool = False
     preferred_mechanic_id: str | None = None
+    preferred_mechanic_name: str | None = None
     priority_window_minutes: int = 10
     target_node: str | None = None
     target_connection: str | None = None
@@ -192,6 +234,12 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def active(self) -> bool:
         return self.status in ACTIVE
+
+    @property
+    def refundable(self) -> bool:
+        """It is over, and nobody was served: credits that were taken for it go back."""
+        over = self.status in (SessionStatus.CANCELLED, SessionStatus.EXPIRED)
+        return self.payment == Payment.CREDIT and over and self.started_at is None
 
     @property
     def offered_to(self) -> str | None:
@@ -234,7 +282,7 @@ class Mechanic(Struct, frozen=True, kw_only=True):
 class Plan(Struct, frozen=True, kw_only=True):
     code: str
     name: str
-    session_type: str
+    session_type: SessionType
     price_cents: int
     credits: int
     window_minutes: int | None = None

@@ -23,6 +23,11 @@ class BookingSnapshot(Snapshot, frozen=True, kw_only=True):
     held: Session | None = None
     fingerprint: str | None = None
 
+    @property
+    def booked(self) -> bool:
+        """The session was booked before; `session` is None where only the record has it any more."""
+        return self.session is not None or self.fingerprint is not None
+
 
 class Outcome(StrEnum):
     """What became of a commit. Only the first two mean that it happened."""
@@ -57,6 +62,26 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...]
 
 
+FORK = "fork"
+"""The error of a letter that gives a version another content than the record has."""
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True):
+    """An entry that the record refused, and why. `at`: when the entry was made, ms."""
+
+    id: str
+    at: int
+    error: str
+    entry: JournalEntry
+
+
+class Debit(Struct, frozen=True, kw_only=True):
+    """Credits that were taken for a session."""
+
+    id: int
+    session_id: str
+
+
 class Contact(Struct, frozen=True, kw_only=True):
     """A user's presence with the sockets it rests on."""
 
@@ -72,9 +97,46 @@ class Arrival(Struct, frozen=True, kw_only=True):
     yielded: tuple[tuple[str, str], ...] = ()
 
 
+class Favorite(Struct, frozen=True, kw_only=True):
+    """A mechanic whom a customer prefers; `rank` is the place in the order, from 1."""
+
+    mechanic_id: str
+    mechanic_name: str
+    rank: int
+    created_at: int
+
+
 class Lease(Struct, frozen=True, kw_only=True):
     """The nodes' leases (expiry, ms) after renewing one's own; `held`: whether one's own was still there."""
 
     now: int
     held: bool
     nodes: dict[str, int]
+
+
+class Places(Struct, frozen=True, kw_only=True):
+    """Some of what the store holds. Claims are by customer, `open` by shard, `offers` by shard and mechanic,
+    `work` and `presence` by mechanic."""
+
+    sessions: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
+    open: tuple[int, ...] = ()
+    offers: tuple[tuple[int, str], ...] = ()
+    work: tuple[str, ...] = ()
+    presence: tuple[str, ...] = ()
+
+
+class Looked(Struct, frozen=True, kw_only=True):
+    """What is there of the sessions that were asked for. `broken`: it is no session any more; `newer`: only a
+    newer version of the hub can read it."""
+
+    found: dict[str, Session] = {}
+    broken: frozenset[str] = frozenset()
+    newer: frozenset[str] = frozenset()
+
+
+class Ghost(Struct, frozen=True, kw_only=True):
+    """A session that no longer exists, found in an index (`what`)."""
+
+    what: str
+    session_id: str

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from hub.domain import commands as cmd
-from hub.domain.decision import Context, Decision, bump, event, unchanged
+from hub.domain.decision import Context, Decision, bump, event, named, unchanged
 from hub.domain.errors import Refused
 from hub.domain.model import (
     AssignmentStatus,
@@ -13,6 +13,7 @@ from hub.domain.model import (
     Event,
     EventType,
     Fallback,
+    Role,
     RoutingType,
     Session,
     SessionStatus,
@@ -34,6 +35,7 @@ def book(command: cmd.Book, ctx: Context) -> Decision:
         waves=waves,
         wait_if_offline=wish.wait,
         preferred_mechanic_id=preferred.mechanic_id if preferred else None,
+        preferred_mechanic_name=preferred.name if preferred else None,
         priority_window_minutes=_minutes(window_ms),
         created_at=now,
         updated_at=now,
@@ -46,10 +48,15 @@ def book(command: cmd.Book, ctx: Context) -> Decision:
         at=now,
         version=1,
         actor_id=command.actor_id,
-        data={"routing_type": wish.routing_type, "reason": reason},
+        data={"routing_type": wish.routing_type, "reason": reason} | _booker(command),
     )
     session, events = _next_turn(session, 0, ctx, None)
     return Decision(session=session, changed=True, events=(created, *events))
+
+
+def _booker(command: cmd.Book) -> dict[str, Any]:
+    """The role of whoever booked for the customer: nobody can look it up later."""
+    return {} if command.actor_role is Role.CUSTOMER else {"actor_role": command.actor_role}
 
 
 # Whose turn it is
@@ -75,6 +82,7 @@ def _offer(session: Session, index: int, candidate: Candidate, ctx: Context) -> 
         assignment_status=AssignmentStatus.QUEUED if waiting else AssignmentStatus.OFFERED,
         wave=index,
         preferred_mechanic_id=candidate.mechanic_id,
+        preferred_mechanic_name=candidate.name,
         priority_window_minutes=_minutes(window_ms),
         target_node=target.node if target else None,
         target_connection=target.id if target else None,
@@ -91,6 +99,7 @@ def open_to_all(session: Session, ctx: Context, reason: Fallback | None) -> tupl
         status=SessionStatus.PENDING,
         assignment_status=AssignmentStatus.OPEN,
         mechanic_id=None,
+        mechanic_name=None,
         accepted_at=None,
         wave=len(session.waves),
         target_node=None,
@@ -136,10 +145,16 @@ def _expire_turn(session: Session, ctx: Context, reason: Fallback) -> Decision:
 
 def broadcast(session: Session, command: cmd.Broadcast, ctx: Context) -> Decision:
     bumped = bump(session, ctx)
-    data = {"mechanic_id": session.offered_to, "reason": Fallback.ADMIN}
+    told = named(command) | ({"note": command.note} if command.note else {})
+    data = {"mechanic_id": session.offered_to, "reason": Fallback.ADMIN, **told}
     ended = event(bumped, EventType.OFFER_EXPIRED, ctx, data, command.actor_id)
-    opened, events = open_to_all(bumped, ctx, Fallback.ADMIN)
-    return Decision(session=opened, changed=True, events=(ended, *events))
+    opened, (told_all,) = open_to_all(bumped, ctx, Fallback.ADMIN)
+    mine = replace(told_all, actor_id=command.actor_id, data=told_all.data | told)
+    return Decision(session=opened, changed=True, events=(ended, mine))
+
+
+def broadcast_again(session: Session, _: cmd.Broadcast, __: Context) -> Decision:
+    return unchanged(session)
 
 
 # Where the offer goes

@@ -20,6 +20,7 @@ from hub.domain.model import (
     SessionStatus,
     Status,
 )
+from tests.domain.samples import name_of
 
 NOBODY = "ffffffff-0000-4000-8000-000000000000"
 """Does nothing of their own accord anywhere, so holds nothing."""
@@ -51,6 +52,9 @@ def check_state(s: Session) -> None:
     assert (s.fallback_reason is None) == (s.fallback_at is None)
     assert (s.target_node is None) == (s.target_connection is None)
     assert s.version >= 1
+    assert s.mechanic_name in (None, s.mechanic_id and name_of(s.mechanic_id)), "nobody else's name"
+    if s.preferred_mechanic_id is not None:
+        assert s.preferred_mechanic_name == name_of(s.preferred_mechanic_id)
 
     assert (s.expires_at is not None) == turn, "a turn has an end, and nothing else has one"
     assert (s.open_at is not None) == is_open

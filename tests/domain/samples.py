@@ -9,9 +9,11 @@ from hub.domain.model import (
     AssignmentStatus,
     Candidate,
     Connection,
+    Payment,
     RoutingType,
     Session,
     SessionStatus,
+    SessionType,
     Status,
 )
 from hub.domain.plan import Wish
@@ -32,9 +34,9 @@ def draft(customer_id: str = CUSTOMER, key: str = "first") -> Session:
     return Session(
         id=derived_session_id(customer_id, key),
         customer_id=customer_id,
-        session_type="chat",
+        session_type=SessionType.CHAT,
         plan_code="quick",
-        payment="free",
+        payment=Payment.FREE,
         status=SessionStatus.PENDING,
         assignment_status=AssignmentStatus.OPEN,
         created_at=0,
@@ -42,6 +44,10 @@ def draft(customer_id: str = CUSTOMER, key: str = "first") -> Session:
         orphan_at=0,
         version=0,
     )
+
+
+def name_of(mechanic_id: str) -> str:
+    return f"Name of {mechanic_id}"
 
 
 def candidate(
@@ -54,6 +60,7 @@ def candidate(
     """The later a connection is named, the more recently it was active."""
     return Candidate(
         mechanic_id=mechanic_id,
+        name=name_of(mechanic_id),
         approved=approved,
         status=status,
         connections=tuple(Connection(name, f"node-of-{name}", at) for at, name in enumerate(connections)),

@@ -95,7 +95,7 @@ Release     not_found     invalid_state invalid_state invalid_state open        
 Start       not_found     not_found     not_found     not_found     live          same          invalid_state invalid_state cancelled     expired
 End         not_found     ended         ended         ended         ended         ended         ended         same          same          same
 Cancel      not_found     ended         ended         ended         ended         ended         ended         invalid_state cancelled     expired
-Broadcast   not_found     open          open          invalid_state invalid_state invalid_state invalid_state invalid_state cancelled     expired
+Broadcast   not_found     open          open          same          invalid_state invalid_state invalid_state invalid_state cancelled     expired
 Notified    not_found     same          offered       same          same          same          same          same          same          same
 Retarget    not_found     offered       offered       same          same          same          same          same          same          same
 Unreachable not_found     same          open          same          same          same          same          same          same          same

@@ -41,6 +41,7 @@ from tests.domain.samples import (
     STRANGER,
     book,
     draft,
+    name_of,
     wish,
 )
 
@@ -86,7 +87,7 @@ class Hub(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.store = ModelStore(NOW)
-        self.people = {m: Candidate(mechanic_id=m) for m in MECHANICS}
+        self.people = {m: Candidate(mechanic_id=m, name=name_of(m)) for m in MECHANICS}
         self.moves: list[cmd.Retarget] = []
         self.ids: list[str] = []
         self.bookings = 0
@@ -194,14 +195,18 @@ class Hub(RuleBasedStateMachine):
     )
     def accept(self, recent: int, who: str | None, approved: bool, admin: str | None, fault: Fault) -> None:
         session_id, mechanic_id = self.pick(recent, who)
-        self.issue(session_id, cmd.Accept(mechanic_id=mechanic_id, approved=approved, actor_id=admin), fault)
+        self.issue(
+            session_id,
+            cmd.Accept(mechanic_id=mechanic_id, name=name_of(mechanic_id), approved=approved, actor_id=admin),
+            fault,
+        )
 
     @precondition(lambda self: self.ids)
     @rule(recent=RECENT, mechanics=st.permutations(MECHANICS))
     def accept_all_at_once(self, recent: int, mechanics: list[str]) -> None:
         """All have seen the same state; the store lets one of them through."""
         session_id, _ = self.pick(recent, None)
-        calls = [Call(session_id, cmd.Accept(mechanic_id=m)) for m in mechanics]
+        calls = [Call(session_id, cmd.Accept(mechanic_id=m, name=name_of(m))) for m in mechanics]
         for call in calls:
             self.attempt(call, Fault.DELAYED)
         for call in calls:
