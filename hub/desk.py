@@ -4,8 +4,8 @@ from msgspec import Struct
 
 from hub.dispatch import Dispatcher
 from hub.domain import commands as cmd
+from hub.domain.asked import asked_assignment, asked_session
 from hub.domain.errors import Refused, StoreFailed
-from hub.domain.ids import canonical, session_of
 from hub.domain.model import EventType, Session, Status
 from hub.ports import Record
 
@@ -30,30 +30,38 @@ class Desk:
         self._record = record
 
     async def accept(self, mechanic_id: str, assignment_id: str) -> Session:
-        session_id = _session_id(assignment_id)
-        return await self._dispatcher.execute(
-            session_id, cmd.Accept(mechanic_id=mechanic_id, approved=await self._approved(mechanic_id))
+        session_id = asked_assignment(assignment_id)
+        mechanic = await self._dispatcher.directory.mechanic(mechanic_id)
+        command = cmd.Accept(
+            mechanic_id=mechanic_id,
+            name=mechanic.name if mechanic else None,
+            approved=mechanic is not None and mechanic.approved,
         )
+        return await self._dispatcher.execute(session_id, command)
 
     async def decline(self, mechanic_id: str, assignment_id: str, reason: str | None = None) -> Session:
-        return await self._dispatcher.execute(_session_id(assignment_id), cmd.Decline(mechanic_id, reason))
+        return await self._dispatcher.execute(
+            asked_assignment(assignment_id), cmd.Decline(mechanic_id, reason)
+        )
 
     async def release(self, mechanic_id: str, assignment_id: str, reason: str | None = None) -> Session:
-        return await self._dispatcher.execute(_session_id(assignment_id), cmd.Release(mechanic_id, reason))
+        return await self._dispatcher.execute(
+            asked_assignment(assignment_id), cmd.Release(mechanic_id, reason)
+        )
 
     async def acknowledge(self, mechanic_id: str, assignment_id: str, stage: str) -> Session:
         command = cmd.Acknowledge(mechanic_id, EventType(stage))
-        return await self._dispatcher.execute(_session_id(assignment_id), command)
+        return await self._dispatcher.execute(asked_assignment(assignment_id), command)
 
     async def start(self, mechanic_id: str, session_id: str) -> Session:
-        return await self._dispatcher.execute(_known(session_id), cmd.Start(mechanic_id))
+        return await self._dispatcher.execute(asked_session(session_id), cmd.Start(mechanic_id))
 
     async def end_as_mechanic(self, mechanic_id: str, session_id: str) -> Session:
-        return await self._dispatcher.execute(_known(session_id), cmd.End(mechanic_id))
+        return await self._dispatcher.execute(asked_session(session_id), cmd.End(mechanic_id))
 
     async def end_as_customer(self, customer_id: str, session_id: str) -> Session:
         """Cancels what has not begun, completes what is live, and changes nothing where it has ended."""
-        session_id = _known(session_id)
+        session_id = asked_session(session_id)
         (session,) = await self._sessions.get([session_id])
         if session is None:
             session = await self._record.session(session_id)
@@ -127,17 +135,3 @@ class Desk:
 
 def _offer_place(session: Session) -> Cursor:
     return session.created_at, session.assignment_id
-
-
-def _session_id(assignment_id: str) -> str:
-    known = canonical(assignment_id)
-    if known is None:
-        raise Refused("not_found", "There is no such request.")
-    return session_of(known)
-
-
-def _known(session_id: str) -> str:
-    known = canonical(session_id)
-    if known is None:
-        raise Refused("not_found", "There is no such session.")
-    return known

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hub.domain import commands as cmd
 from hub.domain.decide import Decision, decide
@@ -90,7 +91,7 @@ class Dispatcher:
         self.policy = policy
         self.gate = gate
         self._announcements = announcements
-        self._clock = clock
+        self.clock = clock
         self._on_commit = on_commit
         self._on_event = on_event
 
@@ -104,20 +105,12 @@ class Dispatcher:
         """(the session, whether it is new). The draft's id is the booking's identity: a repeated one finds
         the first one's session, None where that is only on record any more."""
         command_id = new_id()
-        draft = command.draft
         for attempt in range(_ATTEMPTS):
-            snapshot = await self.sessions.load_booking(draft.customer_id, draft.id)
-            self._check(snapshot)
-            if snapshot.session is not None or snapshot.fingerprint is not None:
-                booked_as = snapshot.session.fingerprint if snapshot.session else snapshot.fingerprint
-                # A session that was restored from the record has lost its fingerprint.
-                if booked_as is not None and booked_as != draft.fingerprint:
-                    raise Refused(
-                        "idempotency_key_reused", "This Idempotency-Key was used for another booking."
-                    )
+            snapshot = await self.before_booking(command.draft)
+            if snapshot.booked:
                 return snapshot.session, False
-            if snapshot.held is not None and snapshot.held.active:
-                raise ActiveSessionExists(snapshot.held)
+            if command.not_after is not None and snapshot.now > command.not_after:
+                raise Unavailable("unavailable", "This booking took too long and was given up.")
             decision = decide(
                 None,
                 command,
@@ -130,6 +123,30 @@ class Dispatcher:
                 return decision.session, True
             await _give_way(attempt)
         raise _contended()
+
+    async def before_booking(self, draft: Session) -> BookingSnapshot:
+        """What a booking of this draft meets; raises `Refused` where another one is in its way."""
+        snapshot = await self.sessions.load_booking(draft.customer_id, draft.id)
+        self._check(snapshot)
+        if snapshot.booked:
+            booked_as = snapshot.session.fingerprint if snapshot.session else snapshot.fingerprint
+            # A session that was restored from the record has lost its fingerprint.
+            if booked_as is not None and booked_as != draft.fingerprint:
+                raise Refused("idempotency_key_reused", "This Idempotency-Key was used for another booking.")
+        elif snapshot.held is not None and snapshot.held.active:
+            raise ActiveSessionExists(snapshot.held)
+        return snapshot
+
+    async def restate(self, session_id: str) -> bool:
+        """Commit a session unchanged in a new version, so that the record is written anew; whether it was:
+        another commit meanwhile has the same effect."""
+        snapshot = await self.sessions.load(session_id)
+        self._check(snapshot)
+        if snapshot.session is None:
+            return False
+        version = snapshot.session.version + 1
+        again = replace(snapshot.session, version=version, updated_at=snapshot.now)
+        return await self._commit(snapshot, Decision(session=again, changed=True), new_id())
 
     async def candidates(self, mechanic_ids: Iterable[str]) -> dict[str, Candidate | None]:
         """What is known of these mechanics now; None for those whom nobody knows."""
@@ -176,7 +193,7 @@ class Dispatcher:
     async def _accept_within_capacity(self, session_id: str, command: cmd.Accept) -> Session:
         claimed = await self.presence.claim_work(command.mechanic_id, session_id, self.policy.capacity)
         if not claimed:
-            raise Refused("at_capacity", "You hold as many sessions as you may.")
+            raise Refused("at_capacity", "This mechanic holds as many sessions as they may.")
         try:
             return await self._execute(session_id, command)
         except HubError:
@@ -228,7 +245,7 @@ class Dispatcher:
                 await self._execute(session.id, cmd.Retarget(candidate))
 
     def _check(self, snapshot: Snapshot) -> None:
-        self._clock.learn(snapshot.now)
+        self.clock.learn(snapshot.now)
         if not snapshot.epoch:
             self.gate.suspect()
         if not snapshot.epoch or not self.gate.is_open:
@@ -337,6 +354,7 @@ def _work_owed(before: Footprint, after: Footprint) -> list[str]:
 def _candidate(person: Mechanic, contact: Contact) -> Candidate:
     return Candidate(
         mechanic_id=person.id,
+        name=person.name,
         approved=person.approved,
         status=contact.state.status,
         connections=contact.connections,

@@ -1,22 +1,33 @@
 """What the hub needs of its stores, and nothing more. The composition root passes the real ones."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
+from msgspec import Struct
+
+from hub.domain.checkout import EventOutcome, StripeEvent, Verdict
 from hub.domain.decision import Decision
 from hub.domain.flags import Flag
-from hub.domain.model import Mechanic, Plan, PresenceState, Session, Status
+from hub.domain.model import Event, Mechanic, Plan, PresenceState, Session, Status
+from hub.domain.overview import LiveState, StripeInbox
 from hub.domain.records import (
     Arrival,
     BookingSnapshot,
     Contact,
+    DeadLetter,
+    Debit,
     Due,
+    Favorite,
+    Ghost,
     JournalEntry,
     Lease,
+    Looked,
     Outcome,
+    Places,
     Snapshot,
 )
+from hub.domain.statistics import MechanicNumbers
 
 
 class SessionStore(Protocol):
@@ -71,6 +82,23 @@ class PresenceStore(Protocol):
     async def describe_node(self, node: str, facts: dict[str, str]) -> None: ...
     async def connections_of(self, node: str) -> dict[str, str]: ...
     async def forget_node(self, node: str) -> None: ...
+    async def agree_on_shards(self) -> int: ...
+
+
+class Survey(Protocol):
+    """Looking through all of the live state in bounded steps, and putting places right."""
+
+    async def walk(self, cursor: str) -> tuple[str, Places]: ...
+    async def sessions(self, session_ids: Sequence[str]) -> Looked: ...
+    async def absent(self, session_ids: Sequence[str]) -> set[str]: ...
+    async def align(self, session: Session, epoch: str) -> Sequence[str]: ...
+    async def claims(self, customer_ids: Sequence[str]) -> dict[str, str]: ...
+    async def release(self, customer_id: str, session_id: str) -> bool: ...
+    async def drop_ghosts(self, places: Places, shards: frozenset[int]) -> list[Ghost]: ...
+    async def work(self, mechanic_ids: Sequence[str]) -> dict[str, tuple[set[str], set[str]]]: ...
+    async def owed(self, mechanic_id: str, session_id: str) -> bool: ...
+    async def abandoned(self, mechanic_ids: Sequence[str]) -> list[str]: ...
+    async def end_grace(self, mechanic_id: str, due: int) -> None: ...
 
 
 class JournalStore(Protocol):
@@ -78,9 +106,9 @@ class JournalStore(Protocol):
 
     async def read(self, after: dict[int, str], limit: int) -> dict[int, list[JournalEntry]]: ...
     async def trim(self, cursors: dict[int, str]) -> None: ...
-    async def lengths(self) -> list[int]: ...
     async def bury(self, entry: JournalEntry, error: str) -> None: ...
-    async def append(self, shard: int, session: Session, command_id: str) -> None: ...
+    async def refused(self) -> set[str]: ...
+    async def oldest(self) -> list[int | None]: ...
 
 
 class Bus(Protocol):
@@ -97,16 +125,103 @@ class Directory(Protocol):
     async def plans(self) -> Sequence[Plan]: ...
     async def flag(self, key: str) -> Flag: ...
     async def settings(self) -> Mapping[str, object]: ...
-    def name_of(self, mechanic_id: str) -> str | None:
-        """The mechanic's name if it is at hand; never waits."""
-        ...
+
+
+class Favorites(Protocol):
+    """Customers' favourite mechanics. What is written here, the next booking knows."""
+
+    async def page(self, customer_id: str, limit: int, *, after: int = 0) -> Sequence[Favorite]: ...
+    async def put(
+        self, customer_id: str, mechanic_id: str, rank: int | None, *, name: str | None, email: str | None
+    ) -> tuple[Favorite, bool]: ...
+    async def remove(self, customer_id: str, mechanic_id: str) -> None: ...
+
+
+class Statistics(Protocol):
+    async def of_mechanic(self, mechanic_id: str, days: int | None) -> MechanicNumbers: ...
 
 
 class Record(Protocol):
     """Postgres as the lasting record of sessions."""
 
     async def session(self, session_id: str) -> Session | None: ...
-    async def active_sessions(self) -> Sequence[Session]: ...
+
+
+class History(Record, Protocol):
+    async def events(self, session_id: str) -> Mapping[str, Event]: ...
+
+
+class Inspection(Protocol):
+    """What operators look at in the live store, in bounded reads."""
+
+    async def overview(self, offers: int) -> LiveState: ...
+    async def unrecorded(self, session_id: str, since: int) -> Sequence[Event]: ...
+    async def dead_letters(
+        self, limit: int, *, before: tuple[int, str] | None = None
+    ) -> Sequence[DeadLetter]: ...
+    async def retry(self, letter_id: str) -> str | None: ...
+
+
+class Switches(Protocol):
+    """What an admin changes while the hub runs. What is written here holds on this node at once."""
+
+    async def flags(self) -> Sequence[Flag]: ...
+    async def set_flag(
+        self,
+        key: str,
+        *,
+        is_enabled: bool | None = None,
+        enabled_for_roles: Sequence[str] | None = None,
+        rollout_percentage: int | None = None,
+    ) -> Flag | None: ...
+    async def settings(self) -> Mapping[str, object]: ...
+    async def set_settings(self, values: Mapping[str, object]) -> Mapping[str, object]: ...
+
+
+class Analytics(Protocol):
+    async def report(self, name: str, days: int) -> Sequence[Mapping[str, object]]: ...
+    async def stripe_inbox(self) -> StripeInbox: ...
+
+
+class Ledger(Protocol):
+    """Customers' credits."""
+
+    async def debit(
+        self,
+        customer_id: str,
+        session_id: str,
+        credits: int,
+        *,
+        name: str | None = None,
+        email: str | None = None,
+    ) -> int | None: ...
+    async def refund(self, debit_id: int) -> bool: ...
+    async def grant(self, customer_id: str, credits: int) -> int: ...
+    async def balance(self, customer_id: str) -> int: ...
+    async def abandoned(
+        self, *, older_than_s: float, younger_than_s: float | None, limit: int, after: int = 0
+    ) -> Sequence[Debit]: ...
+
+
+class Inbox(Protocol):
+    """Stripe's events, and what became of them."""
+
+    async def store(self, event_id: str, kind: str, payload: str) -> StripeEvent: ...
+    async def get(self, event_id: str) -> StripeEvent | None: ...
+    async def left(
+        self, *, older_than_s: float, limit: int, after: tuple[int, str] | None = None
+    ) -> Sequence[StripeEvent]: ...
+    async def siblings(self, event: StripeEvent) -> Sequence[StripeEvent]: ...
+    async def page(
+        self,
+        limit: int,
+        *,
+        outcome: EventOutcome | None = None,
+        unhandled: bool = False,
+        before: tuple[int, str] | None = None,
+    ) -> Sequence[StripeEvent]: ...
+    async def finish(self, event_id: str, verdict: Verdict) -> StripeEvent | None: ...
+    async def reopen(self, event_id: str) -> StripeEvent | None: ...
 
 
 Bury = Callable[[JournalEntry, str], Awaitable[None]]
@@ -130,6 +245,7 @@ class Drained(Written, Protocol):
 class RecordWriter(Record, Protocol):
     """The writing side, for the loops."""
 
+    async def active_sessions(self) -> Sequence[Session]: ...
     async def drain(
         self,
         shards: Sequence[int],
@@ -145,7 +261,12 @@ class RecordWriter(Record, Protocol):
         """Write entries without moving a cursor."""
         ...
 
+    async def sessions(self, session_ids: Sequence[str]) -> Mapping[str, Session]: ...
+    async def active_after(self, customer_id: str, limit: int) -> Sequence[Session]: ...
+    async def active_of(self, customer_ids: Sequence[str]) -> Sequence[Session]: ...
+    async def booked_since(self, at: int) -> bool: ...
     async def expire_orphans(self) -> int: ...
+    async def note_orphan_age(self) -> None: ...
     async def mirror_presence(self, presence: Iterable[tuple[str, bool, int]]) -> None: ...
     def advisory_lock(self, key: int) -> AbstractAsyncContextManager[bool]:
         """A lock that all nodes share; False where another has it."""
@@ -165,3 +286,26 @@ class Clock(Protocol):
 
     def now(self) -> int: ...
     def learn(self, store_ms: int) -> None: ...
+
+
+class Stores(Struct, frozen=True, kw_only=True):
+    """All that a node stores anything in. `follow` keeps the directory up to date until cancelled."""
+
+    sessions: SessionStore
+    presence: PresenceStore
+    journal: JournalStore
+    bus: Bus
+    survey: Survey
+    inspection: Inspection
+    directory: Directory
+    switches: Switches
+    record: RecordWriter
+    history: History
+    ledger: Ledger
+    inbox: Inbox
+    favorites: Favorites
+    statistics: Statistics
+    analytics: Analytics
+    open: Callable[[], Awaitable[None]]
+    follow: Callable[[], Coroutine[Any, Any, None]]
+    close: Callable[[], Awaitable[None]]

@@ -47,9 +47,6 @@ class FakeDirectory:
     async def settings(self) -> Mapping[str, object]:
         raise NotImplementedError
 
-    def name_of(self, mechanic_id: str) -> str | None:
-        raise NotImplementedError
-
 
 class FakeAnnouncements:
     """Says what happened by its event's name alone."""

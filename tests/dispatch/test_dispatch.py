@@ -1,13 +1,15 @@
 """Everything that happens goes one way, and of many who want the same one wins."""
 
 import asyncio
+from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 
 from hub.dispatch import DispatchPolicy
 from hub.domain import commands as cmd
 from hub.domain.errors import ActiveSessionExists, Refused, Unavailable
-from hub.domain.ids import new_id
+from hub.domain.ids import new_id, shard_of_user
 from hub.domain.model import AssignmentStatus, EventType, RoutingType, Session, SessionStatus, Status
 from hub.domain.plan import Wish
 from persistence.redis import keys
@@ -187,16 +189,20 @@ async def test_an_absent_epoch_is_noticed(office: Office, bench: Bench) -> None:
     assert office.gate.suspected.is_set()
 
 
+def people_of(shard: int) -> Iterator[str]:
+    return (person for person in iter(new_id, "") if shard_of_user(person, SHARDS) == shard)
+
+
 @pytest.mark.parametrize("room", [1, 3])
 async def test_bookings_stop_where_the_record_is_too_far_behind(bench: Bench, room: int) -> None:
     office = Office(bench, policy=DispatchPolicy(journal_max=room))
-    people = [new_id() for _ in range(40)]
+    people = [person for shard in range(SHARDS) for person in islice(people_of(shard), 5)]
     outcomes = await asyncio.gather(*map(office.try_book, people), return_exceptions=True)
 
     refused = [outcome for outcome in outcomes if isinstance(outcome, Unavailable)]
     assert {(u.code, u.retry_after) for u in refused} == {("journal_full", 5)}
-    assert await bench.journal.lengths() == [room] * SHARDS
-    assert len(refused) == 40 - room * SHARDS
+    assert [await bench.raw.xlen(keys.journal(shard)) for shard in range(SHARDS)] == [room] * SHARDS
+    assert len(refused) == (5 - room) * SHARDS
     # What is under way goes on.
     session = next(outcome[0] for outcome in outcomes if isinstance(outcome, tuple))
     assert session is not None

@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -17,77 +15,24 @@ from persistence.redis import keys, scripts
 from persistence.redis.sessions import RedisSessions
 from tests.dispatch.office import Office, assert_in_place, history
 from tests.domain.samples import ANA, CUSTOMER
+from tests.line import Line
 from tests.redis.bench import PATIENCE_S, Bench, open_bench
 
 COMMIT = scripts.COMMIT.digest.encode()
 
 
-class Proxy:
-    """A line to the server that breaks when a commit passes, on its way there or its reply's way back."""
-
-    def __init__(self, url: str) -> None:
-        target = urlsplit(url)
-        self._host, self._port = target.hostname, target.port
-        self._server: asyncio.Server | None = None
-        self._lines: set[asyncio.Task[None]] = set()
-        self.cuts: list[str] = []
-        """Where the next commits are lost: 'request' or 'reply'."""
-        self.url = ""
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = "redis://{}:{}/0".format(*self._server.sockets[0].getsockname())
-
-    async def close(self) -> None:
-        assert self._server is not None
-        self._server.close()
-        for line in list(self._lines):
-            line.cancel()
-        await asyncio.gather(*self._lines, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _serve(self, near: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._lines.add(task)
-        far, server = await asyncio.open_connection(self._host, self._port)
-        back = asyncio.create_task(self._answers(far, client))
-        try:
-            while request := await near.read(65_536):
-                cut = self.cuts.pop(0) if COMMIT in request and self.cuts else ""
-                if cut == "request":
-                    break
-                if cut == "reply":
-                    back.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await back
-                    server.write(request)
-                    await far.read(1)
-                    break
-                server.write(request)
-        finally:
-            back.cancel()
-            for writer in (client, server):
-                writer.transport.abort()
-            self._lines.discard(task)
-
-    async def _answers(self, far: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        while reply := await far.read(65_536):
-            client.write(reply)
+@pytest_asyncio.fixture
+async def line(bench: Bench) -> AsyncIterator[Line]:
+    line = Line(bench.url, COMMIT)
+    await line.open()
+    yield line
+    await line.close()
 
 
 @pytest_asyncio.fixture
-async def proxy(bench: Bench) -> AsyncIterator[Proxy]:
-    proxy = Proxy(bench.url)
-    await proxy.open()
-    yield proxy
-    await proxy.close()
-
-
-@pytest_asyncio.fixture
-async def far_office(proxy: Proxy) -> AsyncIterator[Office]:
+async def far_office(line: Line) -> AsyncIterator[Office]:
     """At the far end of the line that breaks."""
-    async with open_bench(proxy.url) as far:
+    async with open_bench(line.url) as far:
         yield Office(far)
 
 
@@ -96,14 +41,14 @@ CUTS = [["request"], ["reply"], ["reply", "reply"], ["request", "reply", "reques
 
 @pytest.mark.parametrize("cuts", CUTS, ids="-".join)
 async def test_a_booking_is_made_once(
-    office: Office, far_office: Office, proxy: Proxy, bench: Bench, cuts: list[str]
+    office: Office, far_office: Office, line: Line, bench: Bench, cuts: list[str]
 ) -> None:
     await office.execute((await office.book()).id, cmd.Cancel(CUSTOMER))
-    proxy.cuts = list(cuts)
+    line.cuts = list(cuts)
 
     session, new = await far_office.try_book(key="second", fingerprint="abc")
 
-    assert proxy.cuts == []
+    assert line.cuts == []
     assert session is not None
     assert new
     assert await history(bench, session) == [EventType.CREATED, EventType.BROADCAST]
@@ -124,7 +69,7 @@ async def test_a_booking_is_made_once(
 async def test_a_command_is_done_once(
     office: Office,
     far_office: Office,
-    proxy: Proxy,
+    line: Line,
     bench: Bench,
     cuts: list[str],
     command: cmd.Command,
@@ -133,11 +78,11 @@ async def test_a_command_is_done_once(
     session = await office.book()
     # Scripts are known by their digests from here on.
     await far_office.execute(session.id, cmd.Decline(ANA))
-    proxy.cuts = list(cuts)
+    line.cuts = list(cuts)
 
     done = await far_office.execute(session.id, command)
 
-    assert proxy.cuts == []
+    assert line.cuts == []
     assert done.version == session.version + 1
     assert (await history(bench, session)).count(told) == 1
     assert [event.type for event in far_office.events].count(told) == 1
