@@ -1,10 +1,10 @@
 """The presence mirror: notes in Postgres who is online, for dashboards that read only there."""
 
-import asyncio
 import logging
 
 from hub.domain.errors import Unavailable
 from hub.domain.ids import shard_of_user
+from hub.loops.periodic import every
 from hub.loops.ranks import Ranks
 from hub.ports import RecordWriter
 
@@ -28,14 +28,7 @@ class PresenceMirror:
             self._changes[mechanic_id] = (is_online, last_seen)
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(_EVERY_S)
-            try:
-                await self.step()
-            except Unavailable as error:
-                logger.info("mirror_waits", extra={"detail": error.detail})
-            except Exception:
-                logger.exception("mirror_failed")
+        await every(_EVERY_S, self.step, logger)
 
     async def step(self) -> None:
         """Write what has changed; what cannot be written now is kept unless something newer comes."""

@@ -1,6 +1,6 @@
 """Recovery: when Redis has lost data, the record and the nodes' memories restore it before anyone is served.
 
-Each shard's epoch is a random value in Redis. One that is absent or not the one this node knew means loss:
+Each shard's epoch is a random name in Redis. One that is absent or not the one this node knew means loss:
 every node writes what it still remembers to Postgres; one of them, under a lock there, restores what is open
 and sets the new epochs last.
 """
@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable
 from msgspec.structs import replace
 
 from hub.dispatch import Gate
+from hub.domain.epoch import new_epoch
 from hub.domain.errors import Unavailable
 from hub.domain.ids import new_id
+from hub.domain.model import KEY_LIVES_MS
 from hub.domain.records import JournalEntry
 from hub.loops.kept import KeptTail
 from hub.ports import RecordWriter, SessionStore
@@ -121,8 +123,10 @@ class Recovery:
         if self._known is not None and await self._warn_others():
             await asyncio.sleep(_MEMORIES_S)
         await self._restore(set(absent))
+        now = (await self._sessions.load(new_id())).now
+        lately = await self._record.booked_since(now - KEY_LIVES_MS)
         for shard in absent:
-            await self._sessions.set_epoch(shard, new_id())
+            await self._sessions.set_epoch(shard, new_epoch(now if lately else None))
 
     async def _restore_newer(self) -> None:
         """The server was started anew: what the record knows better, it may have lost."""

@@ -1,12 +1,22 @@
-"""Loops step by step, over a real Valkey."""
+"""Loops step by step, over a real Valkey and, where they write the record, a real Postgres."""
 
 import pytest_asyncio
 
 from tests.dispatch.office import Office
+from tests.postgres.conftest import committed, database_url, postgres, postgres_url, server
 from tests.redis.bench import Bench
 from tests.redis.conftest import bench, valkey
 
-__all__ = ["bench", "office", "valkey"]
+__all__ = [
+    "bench",
+    "committed",
+    "database_url",
+    "office",
+    "postgres",
+    "postgres_url",
+    "server",
+    "valkey",
+]
 
 
 @pytest_asyncio.fixture
