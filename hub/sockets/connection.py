@@ -10,11 +10,11 @@ from hub.domain.errors import HubError, Refused
 from hub.domain.ids import new_id
 from hub.domain.model import Role
 from hub.identity import Identity
-from hub.sockets.closing import Close
 from hub.sockets.frames import Outgoing
 from hub.sockets.limiter import Bucket
 from hub.sockets.protocol import HubProtocol
 from hub.wire import client, codec
+from hub.wire.closing import Close
 from hub.wire.server import ErrorBody, ErrorMessage, Reply
 
 _AT_ONCE = 8

@@ -16,13 +16,13 @@ from hub.domain.errors import HubError, Refused, StoreFailed, Unavailable
 from hub.domain.model import Mechanic, Role, Status
 from hub.identity import Identity, TokenVerifier, bearer
 from hub.ports import Bus, Clock, Directory, PresenceStore
-from hub.sockets.closing import Close
 from hub.sockets.connection import Connection
 from hub.sockets.limiter import Bucket
 from hub.sockets.protocol import EXTENSION
 from hub.sockets.registry import Registry
 from hub.sockets.requests import REQUESTS
 from hub.wire import client, codec, hints
+from hub.wire.closing import Close
 from hub.wire.hints import Hint
 from hub.wire.server import ErrorBody, Welcome
 from hub.wire.views import QueueItem, queue_item, rfc3339

@@ -7,16 +7,14 @@ from hub.desk import Desk
 from hub.dispatch import Dispatcher
 from hub.domain import commands as cmd
 from hub.domain.errors import Unavailable
-from hub.domain.ids import event_id, session_of
-from hub.domain.model import PresenceState, Session, Status
+from hub.domain.ids import session_of
+from hub.domain.model import Session, Status
 from hub.ports import Clock
-from hub.sockets.closing import Close
 from hub.sockets.frames import Outgoing
 from hub.sockets.registry import Registry
 from hub.wire.announce import Announcer
+from hub.wire.closing import Close
 from hub.wire.hints import NOTHING, Audience, Delivery, Hint, PresenceChange
-from hub.wire.server import EventMessage, PresenceUpdate
-from hub.wire.views import presence_view, rfc3339
 
 
 class Fanout:
@@ -53,7 +51,7 @@ class Fanout:
         registry = self._registry
         if delivery.over:
             if delivery.frame != NOTHING:
-                registry.tell_told(delivery.assignment_id, Outgoing(delivery.frame))
+                registry.tell_told(delivery.assignment_id, Outgoing(delivery.frame), delivery.to)
             registry.forget_told(delivery.assignment_id)
             return
         message = Outgoing(delivery.frame)
@@ -65,7 +63,7 @@ class Fanout:
             case Audience.ONLINE:
                 self._sent(registry.broadcast(message, delivery.assignment_id, delivery.exclude))
             case Audience.TOLD:
-                registry.tell_told(delivery.assignment_id, message)
+                registry.tell_told(delivery.assignment_id, message, delivery.to)
 
     def show_open(self, session: Session, declined: frozenset[str]) -> None:
         """Tell this node's listeners of an open request; those who know it recognise the event's id."""
@@ -126,19 +124,5 @@ class Fanout:
         watchers = self._registry.watchers(change.mechanic_id)
         if not watchers:
             return
-        view = presence_view(PresenceState(status=change.status, last_seen=change.last_seen))
-        now = self._clock.now()
-        message = Outgoing(
-            EventMessage(
-                event="presence_update",
-                event_id=event_id(change.mechanic_id, change.last_seen or 0, change.status),
-                at=rfc3339(now),
-                payload=PresenceUpdate(
-                    mechanic_id=change.mechanic_id,
-                    is_online=view.is_online,
-                    status=view.status,
-                    last_seen=view.last_seen,
-                ),
-            )
-        )
+        message = Outgoing(self._announcer.presence(change, self._clock.now()))
         self._sent(sum(member.send(message) for member in watchers))

@@ -15,12 +15,15 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from hub.sockets.closing import Close
+from hub.wire import codec
+from hub.wire.closing import Close
+from hub.wire.http import PROBLEM_JSON, problem
 
 EXTENSION = "hub.socket"
 """Name of the ASGI extension under which an endpoint finds its `HubProtocol`."""
 
 _LINGER_S = 2.0
+_DRAINING = codec.encode_json(problem(503, "draining", "The node is restarting; connect again.")).decode()
 
 # uvicorn logs the query string of every handshake as information on its error logger, access log or not, and
 # websockets logs headers there when debugging. Here they get a logger that lets through only what went wrong.
@@ -120,7 +123,9 @@ class HubProtocol(WebSocketsSansIOProtocol):
         if self.GATE.refusing:
             self.handshake_complete = True
             self.close_sent = True
-            response = self.conn.reject(503, "The node is restarting.\n")
+            response = self.conn.reject(503, _DRAINING)
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = PROBLEM_JSON
             response.headers["Retry-After"] = "1"
             self.conn.send_response(response)
             self.transport.write(b"".join(self.conn.data_to_send()))

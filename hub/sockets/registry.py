@@ -138,8 +138,8 @@ class Registry:
     def told_assignments(self) -> list[str]:
         return list(self._told)
 
-    def tell_told(self, assignment_id: str, message: Outgoing) -> None:
-        told = self._told.get(assignment_id, set())
+    def tell_told(self, assignment_id: str, message: Outgoing, also: str = "") -> None:
+        told = self._told.get(assignment_id, set()) | {also}
         for user_id in tuple(told):
             self.tell(user_id, message)
         for member in tuple(self._joining):

@@ -3,12 +3,15 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from hub.domain.errors import Refused
 from hub.domain.ids import canonical
 from hub.domain.model import Role, Session, Status
 from hub.wire import client
 from hub.wire.client import MAX_WATCHED
-from hub.wire.views import OFFLINE, assignment_view, presence_view, queue_item, rfc3339, session_view
+from hub.wire.http import request_answer
+from hub.wire.views import OFFLINE, presence_view, queue_item, rfc3339
 
 if TYPE_CHECKING:
     from hub.sockets.connection import Connection
@@ -37,17 +40,17 @@ async def status(hub: "SocketEndpoint", connection: "Connection", message: clien
 
 
 async def accept(hub: "SocketEndpoint", connection: "Connection", message: client.Accept) -> Fields:
-    return _request(await hub.desk.accept(_mechanic(connection), message.assignment_id))
+    return _request(hub, await hub.desk.accept(_mechanic(connection), message.assignment_id))
 
 
 async def decline(hub: "SocketEndpoint", connection: "Connection", message: client.Decline) -> Fields:
     mechanic_id = _mechanic(connection)
-    return _request(await hub.desk.decline(mechanic_id, message.assignment_id, message.reason))
+    return _request(hub, await hub.desk.decline(mechanic_id, message.assignment_id, message.reason))
 
 
 async def release(hub: "SocketEndpoint", connection: "Connection", message: client.Release) -> Fields:
     mechanic_id = _mechanic(connection)
-    return _request(await hub.desk.release(mechanic_id, message.assignment_id, message.reason))
+    return _request(hub, await hub.desk.release(mechanic_id, message.assignment_id, message.reason))
 
 
 async def ack(hub: "SocketEndpoint", connection: "Connection", message: client.Ack) -> Fields:
@@ -105,5 +108,5 @@ def _mechanic(connection: "Connection") -> str:
     return connection.user_id
 
 
-def _request(session: Session) -> Fields:
-    return {"session": session_view(session), "assignment": assignment_view(session)}
+def _request(hub: "SocketEndpoint", session: Session) -> Fields:
+    return structs.asdict(request_answer(session, hub.clock.now()))

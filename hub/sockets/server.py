@@ -6,6 +6,7 @@ import logging
 import random
 import signal
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
@@ -18,6 +19,27 @@ logger = logging.getLogger("hub.sockets.server")
 
 _BATCH_EVERY_S = 0.05
 _SOCKETS_A_SECOND = 2_000
+
+
+def server_config(
+    application: Any, protocol: type[asyncio.Protocol], *, ping_interval_s: float, ping_timeout_s: float
+) -> uvicorn.Config:
+    """How uvicorn serves a node; its own logs stay silent, they would show tokens."""
+    return uvicorn.Config(
+        application,
+        http="httptools",
+        ws=protocol,
+        loop="uvloop",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws_ping_interval=ping_interval_s,
+        ws_ping_timeout=ping_timeout_s,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=2,
+        backlog=4096,
+    )
 
 
 class HubServer(uvicorn.Server):

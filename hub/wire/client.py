@@ -14,7 +14,9 @@ Note = Annotated[str, Meta(max_length=500)]
 MAX_WATCHED = 500
 
 
-class ClientMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="type"):
+class ClientMessage(
+    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"
+):
     """Anything a client may send."""
 
     id: RequestId | None = None
@@ -29,7 +31,8 @@ class Hello(ClientMessage, tag="hello", frozen=True):
 
 
 class SetStatus(ClientMessage, tag="status", frozen=True):
-    """The reply to `online` carries everything that is open."""
+    """The presence that others see of a mechanic; `offline` means to appear so. The reply to `online` carries
+    everything that is open."""
 
     status: Status
 
@@ -39,18 +42,24 @@ class Heartbeat(ClientMessage, tag="heartbeat", frozen=True):
 
 
 class Accept(ClientMessage, tag="accept", frozen=True):
+    """Take a request."""
+
     id: RequestId
     assignment_id: AnyUuid
     reason: Note | None = None
 
 
 class Decline(ClientMessage, tag="decline", frozen=True):
+    """Say no: in one's own turn the request moves on at once, an open one is not shown again."""
+
     id: RequestId
     assignment_id: AnyUuid
     reason: Note | None = None
 
 
 class Release(ClientMessage, tag="release", frozen=True):
+    """Give back a request that one has accepted and cannot do: it is broadcast."""
+
     id: RequestId
     assignment_id: AnyUuid
     reason: Note | None = None
@@ -67,11 +76,15 @@ MechanicIds = Annotated[list[AnyUuid], Meta(max_length=MAX_WATCHED)]
 
 
 class Watch(ClientMessage, tag="watch", frozen=True):
+    """See these mechanics' presence now, and its changes as `presence_update`."""
+
     id: RequestId
     mechanic_ids: MechanicIds
 
 
 class Unwatch(ClientMessage, tag="unwatch", frozen=True):
+    """See their changes no longer."""
+
     id: RequestId
     mechanic_ids: MechanicIds
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,10 +17,11 @@ MSGPACK = "hub.v1.msgpack"
 SUBPROTOCOLS = (JSON, MSGPACK)
 
 _T = TypeVar("_T")
+_Query = TypeVar("_Query", bound=Struct)
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 _FIELD_IN_MESSAGE = re.compile(r"field `([^`]+)`")
-_PATH_IN_MESSAGE = re.compile(r"at `(?:key in )?\$\.?([^`]*)`")
+_PATH_IN_MESSAGE = re.compile(r"at `(?:key in )?\$\.?([^`\[]*)[^`]*`")
 
 _from_json = msgspec.json.Decoder(AnyClientMessage)
 _from_msgpack = msgspec.msgpack.Decoder(AnyClientMessage)
@@ -45,24 +46,29 @@ def decode_message(data: bytes, *, binary: bool) -> AnyClientMessage:
         loose = _loose(data, binary=binary)
         if not isinstance(loose, dict) or not isinstance(loose.get("type"), str):
             raise Refused("malformed", "A message is one object with a type.") from None
-        request_id = loose.get("id")
-        known = request_id if isinstance(request_id, str | int) else None
-        raise InvalidMessage(invalid(error), known) from None
+        raise InvalidMessage(invalid(error), _request_id(loose)) from None
     except _UNREADABLE:
-        if not binary and (refusal := _surrogates(data)):
-            raise InvalidMessage(refusal, None) from None
+        loose = None if binary else _with_surrogates(data)
+        if refusal := _unfit_text(loose):
+            raise InvalidMessage(refusal, _request_id(loose)) from None
         raise Refused("malformed", "The frame cannot be decoded.") from None
     if refusal := _unfit_text(message):
         raise InvalidMessage(refusal, message.id)
     return message
 
 
-def _surrogates(data: bytes) -> Refused | None:
-    """The refusal where the text is JSON but for lone surrogates, which the decoder takes for none at all."""
+def _with_surrogates(data: bytes) -> Any:
+    """What the text is where it is JSON but for lone surrogates, which the decoder takes for none at all."""
     try:
-        return _unfit_text(json.loads(data))
+        return json.loads(data)
     except (ValueError, RecursionError):
         return None
+
+
+def _request_id(loose: Any) -> RequestId | None:
+    """The id to reply to, if a wrong message has one that can be repeated."""
+    found = loose.get("id") if isinstance(loose, dict) else None
+    return found if isinstance(found, str | int) and not _unfit_text(found) else None
 
 
 def _loose(data: bytes, *, binary: bool) -> Any:
@@ -80,10 +86,26 @@ def decode_body(data: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except _UNREADABLE:
-        raise _surrogates(data) or Refused("malformed", "The body is not JSON.") from None
+        refusal = _unfit_text(_with_surrogates(data))
+        raise refusal or Refused("malformed", "The body is not JSON.") from None
     if refusal := _unfit_text(body):
         raise refusal
     return body
+
+
+def convert_query(parameters: Mapping[str, str], kind: type[_Query]) -> _Query:
+    """The parameters of a query as this type; what it does not name is nobody's business."""
+    try:
+        query = msgspec.convert(parameters, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+    for name in parameters.keys() & kind.__struct_fields__:
+        # msgspec takes the text `null` for none, where a client has a mistake.
+        if getattr(query, name) is None:
+            raise Refused("invalid_request", f"{name} is not what it may be.", field=name)
+    if refusal := _unfit_text(query):
+        raise refusal
+    return query
 
 
 def encode_json(message: Any) -> bytes:
@@ -117,7 +139,9 @@ def _unfit_text(value: Any, path: str = "") -> Refused | None:
     """A refusal where any text holds what Postgres or UTF-8 cannot: NUL characters, lone surrogates."""
     if isinstance(value, str):
         if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            return Refused("invalid_request", f"{path} holds a character that is not allowed.", field=path)
+            # A name in the path may be what holds it.
+            shown = path.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")[:200]
+            return Refused("invalid_request", f"{shown} holds a character that is not allowed.", field=shown)
         return None
     if isinstance(value, Struct):
         items: Any = ((name, getattr(value, name)) for name in value.__struct_fields__)

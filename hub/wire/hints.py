@@ -26,8 +26,8 @@ class Audience(StrEnum):
 class Delivery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A message for sockets. `frame` is the JSON text, encoded once for everybody.
 
-    `to` is a connection or a user, `exclude` lists users who get nothing, `over` ends what is remembered of
-    who was told of the assignment.
+    `to` is a connection or a user (with TOLD: one who counts as told in any case), `exclude` lists users who
+    get nothing, `over` ends what is remembered of who was told of the assignment.
     """
 
     audience: Audience

@@ -2,58 +2,71 @@
 
 import math
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from hub.domain.model import (
     AssignmentStatus,
     Fallback,
+    Payment,
     PresenceState,
+    RequestType,
     RoutingReason,
     RoutingType,
     Session,
     SessionStatus,
+    SessionType,
     Status,
 )
 
+Uuid = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Metadata = Annotated[
+    dict[str, Any], Meta(description="Anything that the booking carries along, 4 KB of JSON.")
+]
+
 
 class SessionView(Struct, frozen=True, kw_only=True):
-    id: str
-    customer_id: str
+    """A customer's request for a mechanic, from its booking to its end."""
+
+    id: Uuid
+    customer_id: Uuid
     customer_name: str | None
-    mechanic_id: str | None
-    session_type: str
+    mechanic_id: Uuid | None
+    session_type: SessionType
     plan_code: str
-    payment: str
+    payment: Payment
     status: SessionStatus
     notes: str | None
     is_urgent: bool
-    request_type: str
+    request_type: RequestType
     requested_brand: str | None
-    workshop_id: str | None
-    metadata: dict[str, Any]
-    created_at: str
-    updated_at: str
-    started_at: str | None
-    ended_at: str | None
+    workshop_id: Uuid | None
+    metadata: Metadata
+    created_at: Timestamp
+    updated_at: Timestamp
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
     version: int
 
 
 class AssignmentView(Struct, frozen=True, kw_only=True):
-    id: str
-    session_id: str
-    mechanic_id: str | None
+    """Whom a session is offered to and who has it: each session has one."""
+
+    id: Uuid
+    session_id: Uuid
+    mechanic_id: Uuid | None
     status: AssignmentStatus
     routing_type: RoutingType
-    preferred_mechanic_id: str | None
+    preferred_mechanic_id: Uuid | None
     priority_window_minutes: int
-    priority_notified_at: str | None
-    expires_at: str | None
+    priority_notified_at: Timestamp | None
+    expires_at: Timestamp | None
     fallback_reason: Fallback | None
     wave: int
-    accepted_at: str | None
+    accepted_at: Timestamp | None
     version: int
 
 
@@ -76,17 +89,19 @@ class QueueItem(Struct, frozen=True, kw_only=True):
 class RoutingView(Struct, frozen=True, kw_only=True):
     """Who gets the request first, until when; or why everyone does."""
 
-    type: str
-    mechanic_id: str | None
-    expires_at: str | None
+    type: Literal["priority", "broadcast"]
+    mechanic_id: Uuid | None
+    expires_at: Timestamp | None
     expires_in_ms: int | None
     reason: RoutingReason | None
 
 
 class PresenceView(Struct, frozen=True, kw_only=True):
+    """A mechanic's presence; whoever is busy or away is online too."""
+
     is_online: bool
     status: Status
-    last_seen: str | None
+    last_seen: Timestamp | None
 
 
 OFFLINE = PresenceView(is_online=False, status=Status.OFFLINE, last_seen=None)
