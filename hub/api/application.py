@@ -1,4 +1,4 @@
-"""The HTTP application: all routes, and refusals in one shape."""
+"""The HTTP application: all operations, and refusals in one shape."""
 
 from collections.abc import Iterable
 
@@ -7,25 +7,28 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
 
+from hub.api.docs import DocsApi
+from hub.api.operation import Operation, routes
 from hub.api.web import on_hang_up, on_http_error, on_hub_error, on_surprise
 from hub.domain.errors import HubError
 from hub.identity import TokenVerifier
+from hub.ports import Clock
 
 
 def http_application(
-    routes: Iterable[Route], *, verifier: TokenVerifier, origins: tuple[str, ...]
+    operations: Iterable[Operation], *, verifier: TokenVerifier, clock: Clock, origins: tuple[str, ...]
 ) -> Starlette:
+    documented = list(operations)
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(origins),
         allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match"],
-        expose_headers=["ETag", "Retry-After"],
+        expose_headers=["ETag", "Link", "Retry-After"],
     )
     application = Starlette(
-        routes=list(routes),
+        routes=routes([*documented, *DocsApi(documented).operations()]),
         middleware=[cors] if origins else [],
         exception_handlers={
             HubError: on_hub_error,
@@ -36,4 +39,5 @@ def http_application(
     )
     application.router.redirect_slashes = False
     application.state.verifier = verifier
+    application.state.clock = clock
     return application

@@ -1,23 +1,29 @@
 """What customers, and services on their behalf, do."""
 
-import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-
-from hub.api.web import answer, guarded, read_body
+from hub.api.operation import Ask, Header, Operation, operation
 from hub.booking import BookingDesk, BookingRequest
 from hub.desk import Desk
 from hub.domain.errors import Refused
 from hub.domain.ids import canonical
-from hub.domain.model import Role, RoutingType
+from hub.domain.model import Payment, RequestType, Role, RoutingType
 from hub.identity import Identity
 from hub.ports import Clock, Directory
-from hub.wire.http import ActiveSession, IntakeAnswer, IntakeRequest, PlanView, RequestAnswer
+from hub.wire.http import (
+    ActiveSession,
+    IntakeAnswer,
+    IntakeRequest,
+    PlanList,
+    PlanView,
+    RequestAnswer,
+    request_answer,
+)
 from hub.wire.views import assignment_view, remaining, rfc3339, routing_view, session_view
 
-_intake = msgspec.json.Decoder(IntakeRequest)
-_MAX_KEY = 255
+_IDEMPOTENCY_KEY = Header(
+    name="Idempotency-Key",
+    about="The same key, customer and body give the same booking for 24 hours.",
+    max_length=255,
+)
 
 
 class CustomerApi:
@@ -27,63 +33,73 @@ class CustomerApi:
         self._directory = directory
         self._clock = clock
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         customer = frozenset({Role.CUSTOMER})
         may_book = frozenset({Role.CUSTOMER, Role.SERVICE})
         return [
-            guarded("/api/intake/start", self.book, may_book, "POST"),
-            guarded("/api/customer/active-session", self.active_session, customer),
-            guarded("/api/customer/sessions/{id}/end", self.end, customer, "POST"),
-            Route("/api/plans", self.plans, methods=["GET"]),
-        ]
-
-    async def book(self, request: Request, identity: Identity) -> Response:
-        body = await read_body(request, _intake)
-        key = request.headers.get("idempotency-key") or None
-        if key is not None and len(key) > _MAX_KEY:
-            raise Refused("invalid_request", "The key is too long.", field="Idempotency-Key")
-        session = await self._booking.book(_booking_request(body, identity), key)
-        now = self._clock.now()
-        return answer(
-            IntakeAnswer(
-                session=session_view(session),
-                assignment=assignment_view(session),
-                routing=routing_view(session, now),
-                server_time=rfc3339(now),
+            operation(
+                "POST", "/api/intake/start", self.book, may_book, status=201,
+                headers=(_IDEMPOTENCY_KEY,),
+                refuses=(
+                    "payment_required", "no_credit", "active_session_exists", "idempotency_key_reused",
+                    "journal_full",
+                ),
             ),
-            201,
-        )
+            operation("GET", "/api/customer/active-session", self.active_session, customer),
+            operation(
+                "POST", "/api/customer/sessions/{id}/end", self.end, customer, refuses=("not_found",)
+            ),
+            operation("GET", "/api/plans", self.plans, None),
+        ]  # fmt: skip
 
-    async def active_session(self, request: Request, identity: Identity) -> Response:
-        session = await self._desk.active_session(identity.user_id)
+    async def book(self, ask: Ask[None, IntakeRequest]) -> IntakeAnswer:
+        """Book. With an `Idempotency-Key`, the same key, customer and body give the same booking."""
+        request, key = _booking_request(ask.body, ask.identity), ask.header(_IDEMPOTENCY_KEY)
+        if key is None:
+            session = await self._booking.book(request)
+        else:
+            session = await self._booking.book_for_a_day(request, key)
         now = self._clock.now()
-        return answer(
-            ActiveSession(
-                session=session_view(session) if session else None,
-                assignment=assignment_view(session) if session else None,
-                server_time=rfc3339(now),
-                expires_in_ms=remaining(session.expires_at, now) if session else None,
-            )
+        return IntakeAnswer(
+            session=session_view(session),
+            assignment=assignment_view(session),
+            routing=routing_view(session, now),
+            server_time=rfc3339(now),
         )
 
-    async def end(self, request: Request, identity: Identity) -> Response:
-        session = await self._desk.end_as_customer(identity.user_id, request.path_params["id"])
-        return answer(RequestAnswer(session=session_view(session), assignment=assignment_view(session)))
+    async def active_session(self, ask: Ask[None, None]) -> ActiveSession:
+        """The customer's session that is pending, waiting, live or scheduled."""
+        session = await self._desk.active_session(ask.identity.user_id)
+        now = self._clock.now()
+        return ActiveSession(
+            session=session_view(session) if session else None,
+            assignment=assignment_view(session) if session else None,
+            server_time=rfc3339(now),
+            expires_in_ms=remaining(session.expires_at, now) if session else None,
+        )
 
-    async def plans(self, request: Request) -> Response:
-        items = [
-            PlanView(
-                plan_code=plan.code,
-                name=plan.name,
-                session_type=plan.session_type,
-                price_cents=plan.price_cents,
-                credits=plan.credits,
-                priority_window_minutes=plan.window_minutes,
-            )
-            for plan in await self._directory.plans()
-            if plan.active
-        ]
-        return answer({"items": items, "next_cursor": None})
+    async def end(self, ask: Ask[None, None]) -> RequestAnswer:
+        """Cancel a session that has not begun, complete a live one; one that has ended stays as it is."""
+        session = await self._desk.end_as_customer(ask.identity.user_id, ask.path("id"))
+        return request_answer(session, self._clock.now())
+
+    async def plans(self, ask: Ask[None, None]) -> PlanList:
+        """What can be booked, with prices."""
+        return PlanList(
+            items=[
+                PlanView(
+                    plan_code=plan.code,
+                    name=plan.name,
+                    session_type=plan.session_type,
+                    price_cents=plan.price_cents,
+                    credits=plan.credits,
+                    priority_window_minutes=plan.window_minutes,
+                )
+                for plan in await self._directory.plans()
+                if plan.active
+            ],
+            next_cursor=None,
+        )
 
 
 def _booking_request(body: IntakeRequest, identity: Identity) -> BookingRequest:
@@ -94,16 +110,17 @@ def _booking_request(body: IntakeRequest, identity: Identity) -> BookingRequest:
         customer_name=identity.name if own else None,
         customer_email=identity.email if own else None,
         actor_id=identity.user_id,
+        actor_role=identity.role,
         plan_code=body.plan_code,
         session_type=body.session_type,
-        payment=body.payment or "free",
+        payment=Payment(body.payment or Payment.FREE),
         preferred_mechanic_id=body.preferred_mechanic_id or None,
-        routing_type=RoutingType(body.routing_type or RoutingType.BROADCAST),
+        routing_type=body.routing_type or RoutingType.BROADCAST,
         priority_window_minutes=body.priority_window_minutes,
-        wait_if_offline=body.wait_if_offline or False,
+        wait_if_offline=body.wait_if_offline,
         workshop_id=_workshop_id(body.workshop_id),
         is_urgent=body.is_urgent or False,
-        request_type=body.request_type or "general",
+        request_type=body.request_type or RequestType.GENERAL,
         requested_brand=body.requested_brand or None,
         notes=body.notes,
         metadata=body.metadata or {},

@@ -3,37 +3,47 @@
 from collections.abc import Callable
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from hub.api.operation import Ask, Operation, operation
 from hub.api.web import answer
+from hub.wire.http import Liveness, Obstacle, Readiness
 
 
 class OpsApi:
-    """`obstacles` names what keeps the node from being ready: recovering, draining, deaf."""
+    """`obstacles` names what keeps the node from being ready."""
 
-    def __init__(self, *, obstacles: Callable[[], list[str]], metrics: CollectorRegistry, node: str) -> None:
+    def __init__(
+        self, *, obstacles: Callable[[], list[Obstacle]], metrics: CollectorRegistry, node: str
+    ) -> None:
         self._obstacles = obstacles
         self._metrics = metrics
         self._node = node
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            Route("/healthz", self.live, methods=["GET"]),
-            Route("/readyz", self.ready, methods=["GET"]),
-            Route("/metrics", self.show_metrics, methods=["GET"]),
-        ]
+            operation("GET", "/healthz", self.live, None, stores=False),
+            operation(
+                "GET", "/readyz", self.ready, None, answer=Readiness, also={503: Readiness}, stores=False
+            ),
+            operation(
+                "GET", "/metrics", self.show_metrics, None, answer=str, media_type=CONTENT_TYPE_LATEST,
+                stores=False,
+            ),
+        ]  # fmt: skip
 
-    async def live(self, request: Request) -> Response:
-        return answer({"status": "alive", "node": self._node})
+    async def live(self, ask: Ask[None, None]) -> Liveness:
+        """The process answers."""
+        return Liveness(status="alive", node=self._node)
 
-    async def ready(self, request: Request) -> Response:
+    async def ready(self, ask: Ask[None, None]) -> Response:
+        """The node may be sent work; 503 while it is recovering, draining or deaf to Redis."""
         obstacles = self._obstacles()
         if obstacles:
-            body = {"status": "not_ready", "node": self._node, "because": obstacles}
+            body = Readiness(status="not_ready", node=self._node, because=obstacles)
             return answer(body, 503, {"Retry-After": "1"})
-        return answer({"status": "ready", "node": self._node})
+        return answer(Readiness(status="ready", node=self._node, because=[]))
 
-    async def show_metrics(self, request: Request) -> Response:
+    async def show_metrics(self, ask: Ask[None, None]) -> Response:
+        """Counters and gauges in Prometheus' text format."""
         return Response(generate_latest(self._metrics), media_type=CONTENT_TYPE_LATEST)

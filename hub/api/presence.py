@@ -1,19 +1,15 @@
 """Presence, for anyone with a token; customer apps poll it."""
 
-import hashlib
-
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from hub.api.web import ANYONE, answer, cursor_text, guarded, page_of
+from hub.api.operation import ANYONE, Ask, Operation, operation
+from hub.api.web import conditional, cursor_text
 from hub.domain.errors import Refused
 from hub.domain.flags import FAVORITES_PRIORITY
 from hub.domain.ids import canonical
-from hub.domain.model import Status
-from hub.identity import Identity
 from hub.ports import Directory, PresenceStore
 from hub.wire import codec
+from hub.wire.http import OnlineList, PresenceAnswer, PresenceQuery
 from hub.wire.server import PresenceUpdate
 from hub.wire.views import OFFLINE, PresenceView, presence_view
 
@@ -25,57 +21,51 @@ class PresenceApi:
         self._presence = presence
         self._directory = directory
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
         return [
-            guarded("/api/mechanics/{id}/status", self.status, ANYONE),
-            guarded("/api/presence", self.many, ANYONE),
-        ]
+            operation(
+                "GET", "/api/mechanics/{id}/status", self.status, ANYONE,
+                answer=PresenceView, conditional=True, refuses=("feature_not_enabled",),
+            ),
+            operation("GET", "/api/presence", self.many, ANYONE),
+        ]  # fmt: skip
 
-    async def status(self, request: Request, identity: Identity) -> Response:
+    async def status(self, ask: Ask[None, None]) -> Response:
+        """One mechanic's presence, with an ETag to poll by; an unknown one is offline."""
         flag = await self._directory.flag(FAVORITES_PRIORITY)
         if not flag.is_enabled:
             raise Refused("feature_not_enabled", "Favourites priority is switched off.")
-        views = await self._views([request.path_params["id"]])
-        body = codec.encode_json(views[request.path_params["id"]])
-        etag = f'"{hashlib.blake2b(body, digest_size=8).hexdigest()}"'
-        headers = {"ETag": etag, "Cache-Control": "private, max-age=1"}
-        if _matches(request.headers.get("if-none-match"), etag):
-            return Response(status_code=304, headers=headers)
-        return Response(body, headers=headers, media_type="application/json")
+        asked = ask.path("id")
+        body = codec.encode_json((await self._views([asked]))[asked])
+        return conditional(ask.request, body, "application/json", Cache_Control="private, max-age=1")
 
-    async def many(self, request: Request, identity: Identity) -> Response:
-        status = request.query_params.get("status")
-        if status is not None:
-            return await self._online(request, status)
-        asked = ",".join(request.query_params.getlist("ids"))
-        ids = [part.strip() for part in asked.split(",") if part.strip()]
+    async def many(self, ask: Ask[PresenceQuery, None]) -> PresenceAnswer | OnlineList:
+        """The presence of up to 500 mechanics, or everyone who is online, longest first."""
+        if (ask.query.ids is None) is (ask.query.status is None):
+            raise Refused("invalid_request", "Ask for ids, or by status.", field="ids")
+        if ask.query.ids is None:
+            return await self._online(*ask.page)
+        ids = [part.strip() for part in ask.query.ids.split(",") if part.strip()]
         if len(ids) > _MAX_IDS:
             raise Refused("invalid_request", f"Ask for at most {_MAX_IDS} ids.", field="ids")
-        return answer({"presence": await self._views(ids)})
+        return PresenceAnswer(presence=await self._views(ids))
 
-    async def _online(self, request: Request, status: str) -> Response:
-        if status != Status.ONLINE:
-            raise Refused("invalid_request", "Only status=online can be listed.", field="status")
-        limit, cursor = page_of(request)
+    async def _online(self, limit: int, cursor: tuple[int, str] | None) -> OnlineList:
         found = await self._presence.online(limit + 1, after=cursor)
         page = found[:limit]
         views = await self._views([mechanic_id for mechanic_id, _ in page])
         last = page[-1] if len(found) > limit else None
-        items = [
-            PresenceUpdate(
-                mechanic_id=mechanic_id, is_online=v.is_online, status=v.status, last_seen=v.last_seen
-            )
-            for mechanic_id, v in views.items()
-        ]
-        cursor_after = cursor_text((last[1], last[0])) if last else None
-        return answer({"items": items, "next_cursor": cursor_after})
+        return OnlineList(
+            items=[
+                PresenceUpdate(
+                    mechanic_id=mechanic_id, is_online=v.is_online, status=v.status, last_seen=v.last_seen
+                )
+                for mechanic_id, v in views.items()
+            ],
+            next_cursor=cursor_text((last[1], last[0])) if last else None,
+        )
 
     async def _views(self, asked: list[str]) -> dict[str, PresenceView]:
         known = {mechanic_id: canonical(mechanic_id) for mechanic_id in asked}
         states = await self._presence.states([c for c in known.values() if c is not None])
         return {m: presence_view(states[c]) if c is not None else OFFLINE for m, c in known.items()}
-
-
-def _matches(header: str | None, etag: str) -> bool:
-    tags = [tag.strip().removeprefix("W/") for tag in (header or "").split(",")]
-    return etag in tags or "*" in tags

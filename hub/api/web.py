@@ -1,78 +1,85 @@
 """What all routes share: who asks, what came, how answers and refusals look."""
 
+import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from functools import cache
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
+from msgspec import structs
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from hub.domain.errors import ActiveSessionExists, HubError, Refused, Unavailable
 from hub.domain.model import Role
 from hub.identity import Identity, TokenVerifier, bearer
-from hub.wire import codec
-from hub.wire.http import Problem
-from hub.wire.views import assignment_view, session_view
+from hub.ports import Clock
+from hub.wire import codec, http
 
 logger = logging.getLogger("hub.api")
 
-Handler = Callable[[Request, Identity], Awaitable[Response]]
-Body = TypeVar("Body")
-
 MAX_BODY = 65_536
-MAX_PAGE = 200
-ANYONE = frozenset(Role)
 
 
-def guarded(path: str, handler: Handler, roles: frozenset[Role], method: str = "GET") -> Route:
-    """A route for these roles; an admin may always."""
-
-    async def endpoint(request: Request) -> Response:
-        verifier: TokenVerifier = request.app.state.verifier
-        token = bearer(request.headers.get("authorization"))
-        if token is None:
-            raise Refused("unauthorized", "A bearer token is needed.")
-        identity = await verifier.verify(token)
-        if identity.role not in roles and identity.role is not Role.ADMIN:
-            raise Refused("forbidden", f"This is not for the role {identity.role}.")
-        return await handler(request, identity)
-
-    return Route(path, endpoint, methods=[method])
+async def identify(request: Request, roles: frozenset[Role]) -> Identity:
+    """Who asks; raises `Refused` where the token is not valid or of another role. An admin may always."""
+    verifier: TokenVerifier = request.app.state.verifier
+    token = bearer(request.headers.get("authorization"))
+    if token is None:
+        raise Refused("unauthorized", "A bearer token is needed.")
+    identity = await verifier.verify(token)
+    if identity.role not in roles and identity.role is not Role.ADMIN:
+        raise Refused("forbidden", f"This is not for the role {identity.role}.")
+    return identity
 
 
 def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(codec.encode_json(body), status, headers, media_type="application/json")
 
 
-async def read_body(request: Request, decoder: "msgspec.json.Decoder[Body]", *, default: bytes = b"") -> Body:
-    """The body as the decoder's type; an empty one counts as `default`."""
+def conditional(request: Request, body: bytes, media_type: str, **headers: str) -> Response:
+    """The body with an ETag, or 304 where whoever asks has it already."""
+    etag = f'"{hashlib.blake2b(body, digest_size=8).hexdigest()}"'
+    headers = {"ETag": etag, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    asked = (tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(","))
+    if any(tag in (etag, "*") for tag in asked):
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type=media_type)
+
+
+async def read_body(request: Request, kind: Any) -> Any:
+    """The body as this type; none at all counts as an empty object."""
+    return codec.decode_body(await read_bytes(request, MAX_BODY) or b"{}", body_decoder(kind))
+
+
+async def read_bytes(request: Request, limit: int) -> bytes:
+    """The body as it came; raises `Refused` (too_large)."""
     announced = request.headers.get("content-length", "")
-    if len(announced) > len(str(MAX_BODY)):
-        raise Refused("too_large", f"A body may have {MAX_BODY} bytes.")
+    if len(announced) > len(str(limit)):
+        raise Refused("too_large", f"A body may have {limit} bytes.")
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
-        if len(data) > MAX_BODY:
-            raise Refused("too_large", f"A body may have {MAX_BODY} bytes.")
-    return codec.decode_body(bytes(data) or default, decoder)
+        if len(data) > limit:
+            raise Refused("too_large", f"A body may have {limit} bytes.")
+    return bytes(data)
 
 
-def page_of(request: Request, default: int = MAX_PAGE) -> tuple[int, tuple[int, str] | None]:
-    """`limit` and `cursor` of a list."""
-    text = request.query_params.get("limit", str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= MAX_PAGE):
-        raise Refused("invalid_request", f"limit is a number from 1 to {MAX_PAGE}.", field="limit")
-    cursor = request.query_params.get("cursor")
-    if not cursor:
-        return int(text), None
-    at, _, name = cursor.partition(".")
+@cache
+def body_decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(kind)
+
+
+def cursor_of(text: str | None) -> tuple[int, str] | None:
+    """The place in a list that a client got as `next_cursor`."""
+    if not text:
+        return None
+    at, _, name = text.partition(".")
     if not (at.isascii() and at.isdigit() and len(at) < 16 and name):
         raise Refused("invalid_request", "That is no cursor of this list.", field="cursor")
-    return int(text), (int(at), name)
+    return int(at), name
 
 
 def cursor_text(cursor: tuple[int, str] | None) -> str | None:
@@ -82,15 +89,8 @@ def cursor_text(cursor: tuple[int, str] | None) -> str | None:
 def problem(
     status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
 ) -> Response:
-    body = Problem(
-        type=f"urn:hub:problem:{code}",
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        code=code,
-        **more,
-    )
-    return Response(codec.encode_json(body), status, headers, media_type="application/problem+json")
+    body = codec.encode_json(http.problem(status, code, detail, **more))
+    return Response(body, status, headers, media_type=http.PROBLEM_JSON)
 
 
 async def on_hub_error(request: Request, error: Exception) -> Response:
@@ -104,8 +104,8 @@ async def on_hub_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Refused):
         more["field"] = error.field
     if isinstance(error, ActiveSessionExists) and error.session is not None:
-        more["session"] = session_view(error.session)
-        more["assignment"] = assignment_view(error.session)
+        clock: Clock = request.app.state.clock
+        more |= structs.asdict(http.request_answer(error.session, clock.now()))
     return problem(error.http_status, error.code, error.detail, headers=headers, **more)
 
 
