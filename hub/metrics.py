@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from hub.domain.model import Event, EventType, Session
+from hub.domain.model import Event, EventType, Payment, Session
 
 _LATENESS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5)
 
@@ -63,6 +63,9 @@ class Metrics:
             self.bookings.labels(session.routing_type, session.routing_reason or "").inc()
         elif event.type is EventType.BROADCAST and (reason := event.data.get("reason")):
             self.fallbacks.labels(reason).inc()
+        elif session.payment == Payment.PAID and not session.active and session.started_at is None:
+            # The hub moves no money; somebody must.
+            self.alarm("paid_not_served")
 
     def late(self, ms: int) -> None:
         self.lateness.observe(max(0, ms) / 1000)

@@ -11,7 +11,7 @@ import click
 from hub import logs
 from hub.cli.development import Development, Options
 from hub.cli.serve import listen
-from hub.cli.workspace import settings_or_usage_error
+from hub.cli.workspace import DATA_DIR, settings_or_usage_error
 
 logger = logging.getLogger("hub.cli.dev")
 
@@ -36,7 +36,7 @@ logger = logging.getLogger("hub.cli.dev")
 )
 @click.option(
     "--data-dir",
-    default=".hub",
+    default=DATA_DIR,
     show_default=True,
     envvar="HUB_DATA_DIR",
     help="Where the stores' data and the secret are kept between runs.",

@@ -16,7 +16,7 @@ import httpx
 from msgspec import Struct
 
 from hub.app import EmbeddedPostgres, EmbeddedStoreError, EmbeddedValkey, flag_store, load_demo, migrator
-from hub.cli.greeting import greet, greet_watchers
+from hub.cli.greeting import greet, greet_payers, greet_watchers
 from hub.cli.serve import spawn_node
 from hub.cli.workspace import Workspace
 from hub.domain.errors import Unavailable
@@ -97,6 +97,7 @@ class Development:
             greet_watchers(addresses)
         else:
             greet(addresses, people, self._secret(), self._settings)
+            greet_payers(self._urls[0], people, self._stripe_secrets()[0], self._options.data_dir)
         if self._options.simulate:
             self._simulation = self._spawn_simulation(environment)
 
@@ -124,6 +125,9 @@ class Development:
     def _secret(self) -> str:
         return self._settings.jwt_secret or ("" if self._settings.jwks_url else self._workspace.secret())
 
+    def _stripe_secrets(self) -> tuple[str, ...]:
+        return self._settings.stripe_webhook_secrets or (self._workspace.stripe_secret(),)
+
     def _environment(self) -> dict[str, str]:
         environment = dict(os.environ)
         environment["HUB_REDIS_URL"] = self._redis_url
@@ -131,6 +135,7 @@ class Development:
         environment["HUB_DRAIN_SECONDS"] = str(min(_DRAIN_S, self._settings.drain_seconds))
         if secret := self._secret():
             environment["HUB_JWT_SECRET"] = secret
+        environment["HUB_STRIPE_WEBHOOK_SECRETS"] = ",".join(self._stripe_secrets())
         if self._options.simulate:
             environment.setdefault("HUB_PRIORITY_WINDOW_SECONDS", str(_SIMULATED_WINDOW_S))
         return environment

@@ -14,8 +14,7 @@ from collections.abc import Callable
 import click
 import uvloop
 
-from hub import logs
-from hub.app import Node
+from hub import app, logs
 from hub.cli.workspace import settings_or_usage_error
 from hub.domain.errors import Unavailable
 from hub.settings import Settings, SettingsError
@@ -70,7 +69,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def run_node(settings: Settings, listener: socket.socket, *, watch_parent: bool = False) -> int:
     """Serve until a signal; the exit code."""
-    node = Node(settings)
+    node = app.node(settings)
     server = node.server(drain_seconds=settings.drain_seconds)
     starting = asyncio.create_task(_start(node))
     starting.add_done_callback(
@@ -140,7 +139,7 @@ def run_workers(listener: socket.socket, count: int) -> int:
     return 1 if failed else 0
 
 
-async def _start(node: Node) -> None:
+async def _start(node: app.Node) -> None:
     """The stores may come up after us; until then we are alive, but not ready."""
     while True:
         try:

@@ -12,15 +12,18 @@ from msgspec.structs import replace
 
 from hub.settings import Settings, SettingsError, read_settings
 
+DATA_DIR = ".hub"
+
 _LOCK = "lock"
 
 
 class Workspace:
-    """The data directory: the stores' data, the signing secret and the addresses of the last run."""
+    """The data directory: the stores' data, the signing secrets and the addresses of the last run."""
 
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory).absolute()
         self._secret = self.directory / "secret"
+        self._stripe_secret = self.directory / "stripe-secret"
         self._addresses = self.directory / "run.json"
         self._hold: int | None = None
 
@@ -45,15 +48,18 @@ class Workspace:
                 entry.unlink()
 
     def secret(self) -> str:
-        """The signing secret of this workspace, made at first use and readable by its owner only."""
-        if not self._secret.exists():
-            descriptor = os.open(self._secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(secrets.token_urlsafe(48))
-        return self._secret.read_text()
+        """The signing secret of this workspace, made at first use."""
+        return _made_once(self._secret, secrets.token_urlsafe(48))
 
     def existing_secret(self) -> str:
-        return self._secret.read_text() if self._secret.exists() else ""
+        return _existing(self._secret)
+
+    def stripe_secret(self) -> str:
+        """The secret with which test events of Stripe's are signed here, made at first use."""
+        return _made_once(self._stripe_secret, f"whsec_{secrets.token_hex(32)}")
+
+    def existing_stripe_secret(self) -> str:
+        return _existing(self._stripe_secret)
 
     def write_addresses(self, addresses: dict[str, object]) -> None:
         self._addresses.write_text(json.dumps(addresses))
@@ -66,6 +72,19 @@ class Workspace:
 
     def forget_addresses(self) -> None:
         self._addresses.unlink(missing_ok=True)
+
+
+def _made_once(path: Path, secret: str) -> str:
+    """What is in the file, which only its owner may read; this secret, where there was none."""
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret)
+    return path.read_text()
+
+
+def _existing(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def settings_or_usage_error() -> Settings:
@@ -97,7 +116,7 @@ def postgres_url_here(data_dir: str) -> str:
 
 data_dir_option = click.option(
     "--data-dir",
-    default=".hub",
+    default=DATA_DIR,
     show_default=True,
     envvar="HUB_DATA_DIR",
     help="The data directory of a `hub dev` to use where the environment names no stores.",

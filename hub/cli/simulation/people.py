@@ -275,6 +275,8 @@ class Customer:
             wish["wait_if_offline"] = self._dice.random() < 0.05
         elif kind == "sequence":
             wish["routing_type"] = "favorites_sequence"
+        if self._dice.random() < 0.2:
+            wish |= {"plan_code": "chat10", "payment": "credit"}
         return wish
 
 
