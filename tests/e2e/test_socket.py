@@ -74,6 +74,18 @@ async def test_frames_that_the_subprotocol_cannot_be(world: World, binary: bool,
 
 
 @pytest.mark.parametrize(
+    ("part", "field"),
+    [(r'"reason": "\ud800"', "reason"), (r'"\ud800": 1', r"\ud800"), (r'"a": "\u0000"', "a")],
+)
+async def test_text_that_is_none_is_answered_under_its_id(world: World, part: str, field: str) -> None:
+    at_ana = await (await world.mechanic()).online()
+    await at_ana.connection.send(f'{{"type": "decline", "id": 9, "assignment_id": "a", {part}}}')
+    error = (await at_ana.reply(9))["error"]
+    assert (error["code"], error["field"]) == ("invalid_request", field)
+    await at_ana.quiet()
+
+
+@pytest.mark.parametrize(
     ("claims", "code", "error"),
     [
         ({"role": "mechanic", "ttl": -10}, 4401, "token_expired"),

@@ -83,10 +83,13 @@ class Socket:
 
     async def request(self, kind: str, **fields: Any) -> Body:
         self._ids += 1
-        await self.send({"type": kind, "id": self._ids, **fields})
         number = self._ids
-        await self._until(lambda: number in self._replies)
-        return self._replies.pop(number)
+        await self.send({"type": kind, "id": number, **fields})
+        return await self.reply(number)
+
+    async def reply(self, request_id: int | str) -> Body:
+        await self._until(lambda: request_id in self._replies)
+        return self._replies.pop(request_id)
 
     async def event(self, name: str, nth: int = 1) -> Body:
         """The nth event of this name; its payload."""
