@@ -1,4 +1,4 @@
-"""A line to a port of this machine that can be broken: cut, held up, delayed, or stopped at a certain word."""
+"""A line to a port of this machine that can be broken: cut, held up, delayed, stopped at a certain word."""
 
 import asyncio
 import contextlib
@@ -113,7 +113,7 @@ class Proxy:
             await self._up.wait()
             said += data
             if self._trap is not None and self._trap[0] in said:
-                word, pass_on, sprung = self._trap
+                _, pass_on, sprung = self._trap
                 self._trap = None
                 self.blackhole()
                 if pass_on:

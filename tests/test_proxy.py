@@ -73,7 +73,7 @@ async def test_a_cut_ends_every_connection_and_takes_new_ones(proxy: Proxy, line
 async def test_a_refusing_port_is_closed_until_it_is_healed(proxy: Proxy, line: Line) -> None:
     await proxy.refuse()
     assert await line.over()
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         await Line.to(proxy)
     await proxy.heal()
     again = await Line.to(proxy)

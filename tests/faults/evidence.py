@@ -1,4 +1,4 @@
-"""What the stores hold once everything is over, read without the hub's own code, so that it cannot err alike."""
+"""What the stores hold when everything is over, read without the hub's own code: it must not err alike."""
 
 import json
 import re
@@ -50,8 +50,8 @@ class Live(Struct, frozen=True, kw_only=True):
 
 
 class Evidence(Struct, frozen=True, kw_only=True):
-    """`claims` are by customer, `open` and `offered` hold assignments, `deadlines` maps members to their time.
-    `unwritten`: journal entries that wait; `buried`: the sessions of dead letters with their errors."""
+    """`claims` are by customer, `open` holds assignments, `deadlines` maps members to their time (ms).
+    `unwritten`: how many journal entries wait; `buried`: dead letters with their errors."""
 
     rows: dict[str, Row] = {}
     events: Sequence[Recorded] = ()
@@ -64,8 +64,8 @@ class Evidence(Struct, frozen=True, kw_only=True):
 
 
 _ROWS = """
-SELECT s.id::text, s.customer_user_id::text AS customer_id, s.metadata ->> 'key' AS key,
-       s.mechanic_id::text, s.status, s.version, a.status AS assignment_status, a.version AS assignment_version
+SELECT s.id::text, s.customer_user_id::text AS customer_id, s.metadata ->> 'key' AS key, s.mechanic_id::text,
+       s.status, s.version, a.status AS assignment_status, a.version AS assignment_version
 FROM sessions s JOIN session_assignments a ON a.session_id = s.id
 WHERE s.customer_user_id = ANY($1::text[]::uuid[])
 """
@@ -80,9 +80,7 @@ _CLAIM = re.compile(r"hub:\{\d+\}:active:(.+)")
 async def gather_evidence(postgres: asyncpg.Pool, redis: Redis, customers: Sequence[str]) -> Evidence:
     """Of these customers' sessions, and of whatever belongs to nobody."""
     found = await _keys(redis)
-    live = {
-        sid: _live(fields) for sid, fields in found.sessions.items() if fields["customer_id"] in customers
-    }
+    live = {sid: _live(held) for sid, held in found.sessions.items() if fields["customer_id"] in customers}
     rows = {row["id"]: Row(**dict(row)) for row in await postgres.fetch(_ROWS, list(customers))}
     mine = {*live, *rows}
     events = [
@@ -112,7 +110,7 @@ class _Keys(Struct):
     buried: list[str] = []
 
 
-async def _keys(redis: Redis) -> _Keys:
+async def _keys(redis: Any) -> _Keys:  # redis-py leaves open whether an answer is text
     found = _Keys()
     async for name in redis.scan_iter("hub:{*}:*", count=1000):
         if match := _SESSION.fullmatch(name):

@@ -1,4 +1,4 @@
-"""A trial: a crowd uses a cluster, something is broken meanwhile, and in the end everything is accounted for."""
+"""A trial: a crowd uses a cluster, something is broken meanwhile, in the end everything is accounted for."""
 
 import asyncio
 import contextlib
