@@ -80,7 +80,7 @@ _CLAIM = re.compile(r"hub:\{\d+\}:active:(.+)")
 async def gather_evidence(postgres: asyncpg.Pool, redis: Redis, customers: Sequence[str]) -> Evidence:
     """Of these customers' sessions, and of whatever belongs to nobody."""
     found = await _keys(redis)
-    live = {sid: _live(held) for sid, held in found.sessions.items() if fields["customer_id"] in customers}
+    live = {sid: _live(held) for sid, held in found.sessions.items() if held["customer_id"] in customers}
     rows = {row["id"]: Row(**dict(row)) for row in await postgres.fetch(_ROWS, list(customers))}
     mine = {*live, *rows}
     events = [
