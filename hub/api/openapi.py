@@ -214,6 +214,7 @@ def _usual(each: Operation) -> list[str]:
         "unauthorized": each.roles is not None,
         "token_expired": each.roles is not None,
         "forbidden": each.roles is not None and each.roles != ANYONE,
+        "too_fast": each.roles is not None and each.roles - {Role.SERVICE, Role.ADMIN},
         "too_large": each.body is not None,
         "invalid_request": each.body is not None or checked,
         "internal": each.stores,
@@ -246,5 +247,6 @@ _VALIDATORS = {
 _REFUSAL_HEADERS = {
     401: {"WWW-Authenticate": _header("How to say who asks: `Bearer`.")},
     410: {"Link": _header('What took its place: `<path>; rel="successor-version"`.')},
+    429: {"Retry-After": _RETRY_AFTER},
     503: {"Retry-After": _RETRY_AFTER},
 }
