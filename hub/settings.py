@@ -48,7 +48,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         return absent
 
 
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@,*A-Z]+")
+_ORIGIN = re.compile(r"(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://[^\s/?#@,*A-Z]+")
 _SCHEMES = {
     "redis_url": ("redis://", "rediss://", "unix://"),
     "postgres_url": ("postgresql://", "postgres://"),

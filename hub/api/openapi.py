@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, get_args
 
 from hub.api.operation import ANYONE, Operation
+from hub.api.web import UNLIMITED
 from hub.domain.errors import Refused, Unavailable
 from hub.domain.model import Role
 from hub.wire.http import PROBLEM_JSON, Problem
@@ -214,7 +215,7 @@ def _usual(each: Operation) -> list[str]:
         "unauthorized": each.roles is not None,
         "token_expired": each.roles is not None,
         "forbidden": each.roles is not None and each.roles != ANYONE,
-        "too_fast": each.roles is not None and each.roles - {Role.SERVICE, Role.ADMIN},
+        "too_fast": bool(each.roles and each.roles - UNLIMITED),
         "too_large": each.body is not None,
         "invalid_request": each.body is not None or checked,
         "internal": each.stores,

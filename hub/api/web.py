@@ -23,7 +23,7 @@ from hub.wire import codec, http
 logger = logging.getLogger("hub.api")
 
 MAX_BODY = 65_536
-_UNLIMITED = (Role.SERVICE, Role.ADMIN)
+UNLIMITED = frozenset({Role.SERVICE, Role.ADMIN})
 """They ask for many people."""
 _TOO_FAST_S = 1
 
@@ -36,7 +36,7 @@ async def identify(request: Request, roles: frozenset[Role]) -> Identity:
         raise Refused("unauthorized", "A bearer token is needed.")
     identity = await verifier.verify(token)
     allowances: Allowances = request.app.state.allowances
-    if identity.role not in _UNLIMITED and not allowances.of(identity.user_id).take():
+    if identity.role not in UNLIMITED and not allowances.of(identity.user_id).take():
         raise Refused("too_fast", "Too many requests.")
     if identity.role not in roles and identity.role is not Role.ADMIN:
         raise Refused("forbidden", f"This is not for the role {identity.role}.")

@@ -35,6 +35,7 @@ class HubHttpProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._in_head = True
         self._head = 0
+        self._messages = 0
         self._too_large = False
         self._due: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -51,8 +52,9 @@ class HubHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._in_head and self._due is None:
             self._expect_within(self.HEAD_S)
+        reading = self._messages if self._in_head else None
         super().data_received(data)
-        if self._in_head:
+        if self._in_head and self._messages == reading:
             self._head += len(data)
             if self._head > MAX_HEAD and not self.transport.is_closing():
                 self._too_large = True
@@ -70,6 +72,7 @@ class HubHttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._expect_nothing()
         self._in_head, self._head = True, 0
+        self._messages += 1
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:

@@ -69,9 +69,10 @@ def _with_surrogates(data: bytes) -> Any:
 def _request_id(loose: Any) -> RequestId | None:
     """The id to reply to, if a wrong message has one that can be repeated."""
     try:
-        return msgspec.convert(loose.get("id") if isinstance(loose, dict) else None, RequestId)
+        found: RequestId = msgspec.convert(loose.get("id") if isinstance(loose, dict) else None, RequestId)
     except msgspec.ValidationError:
         return None
+    return found
 
 
 def _loose(data: bytes, *, binary: bool) -> Any:
@@ -139,8 +140,8 @@ def invalid(error: msgspec.ValidationError) -> Refused:
 
 
 def _unfit(value: Any, path: str = "", depth: int = 0) -> Refused | None:
-    """A refusal where any text holds what Postgres or UTF-8 cannot (NUL characters, lone surrogates), or where
-    it is nested so deep that some store or client could not follow."""
+    """A refusal where any text holds what Postgres or UTF-8 cannot (NUL characters, lone surrogates), or
+    where it is nested so deep that some store or client could not follow."""
     if depth > _DEPTH:
         return Refused("invalid_request", f"More than {_DEPTH} levels are nested.", field=path[:200])
     if isinstance(value, str):
