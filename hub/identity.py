@@ -65,11 +65,13 @@ class KeySet:
         )
 
     async def _fetch(self) -> None:
-        self._tried_at = self._now()
-        with contextlib.suppress(jwt.PyJWTError, OSError, ValueError):
-            found = await asyncio.to_thread(self._client.get_signing_keys)
-            self._keys = {str(key.key_id): key for key in found}
-            self._fetched_at = self._tried_at
+        try:
+            with contextlib.suppress(jwt.PyJWTError, OSError, ValueError):
+                found = await asyncio.to_thread(self._client.get_signing_keys)
+                self._keys = {str(key.key_id): key for key in found}
+                self._fetched_at = self._now()
+        finally:
+            self._tried_at = self._now()
 
 
 class TokenVerifier:

@@ -23,7 +23,6 @@ from hub.wire.http import PROBLEM_JSON, problem
 EXTENSION = "hub.socket"
 """Name of the ASGI extension under which an endpoint finds its `HubProtocol`."""
 
-_LINGER_S = 2.0
 _FRAGMENTS = 64
 _CONTROL_FRAMES_A_SECOND = 20
 _BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -55,6 +54,7 @@ def protocol_class(*, max_message: int, max_outbox: int, gate: UpgradeGate) -> t
 class HubProtocol(WebSocketsSansIOProtocol):
     MAX_MESSAGE = 16_384
     MAX_OUTBOX = 1_048_576
+    LINGER_S = 2.0
     GATE = UpgradeGate()
 
     def __init__(
@@ -227,7 +227,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def _abort_later(self) -> None:
         """A peer who does not read would otherwise keep what is still to be written, and the descriptor."""
         if not self.disconnected and self.close_timer is None:
-            self.close_timer = self.loop.call_later(_LINGER_S, self.transport.abort)
+            self.close_timer = self.loop.call_later(self.LINGER_S, self.transport.abort)
 
     def _lose(self) -> None:
         self._fd = None
