@@ -12,7 +12,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 # What a library, a traceback or a mistake of ours may still bring along.
 _PRIVATE = (
-    (re.compile(r"\beyJ[\w-]*\.[\w-]*\.[\w-]*"), "[token]"),
+    (re.compile(r"\beyJ[\w-]+(\.[\w-]*)*"), "[token]"),
     (re.compile(r"(?i)\bbearer\s+[^\s\"'\\]+"), "Bearer [token]"),
     (re.compile(r"(\w://)[^\s/@]+@"), r"\1[user]@"),
     (re.compile(r"[^\s@\"'<>()=,;:\\]+@[\w-]+(\.[\w-]+)+"), "[e-mail]"),
@@ -67,6 +67,9 @@ def set_up(log_format: str, level: int = logging.INFO) -> None:
     logging.getLogger("hub").setLevel(level)
     # Its warnings are about what strangers send, and anybody could fill the log with them.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    # They show requests whole.
+    for name in ("uvicorn.access", "uvicorn.asgi"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
