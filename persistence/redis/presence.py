@@ -32,8 +32,8 @@ class RedisPresence:
         limit: int,
         again: bool = False,
     ) -> Arrival:
-        """Enter a connection; a mechanic's with the status they chose, None to keep what it was. One that comes
-        `again` and is not known any more takes nobody's place.
+        """Enter a connection; a mechanic's with the status they chose, None to keep what it was. One that
+        comes `again` and is not known any more takes nobody's place.
 
         The node's own list is written first: whatever dies next, the connection can be found and removed.
         """
