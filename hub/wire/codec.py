@@ -72,7 +72,7 @@ def _request_id(loose: Any) -> RequestId | None:
         found: RequestId = msgspec.convert(loose.get("id") if isinstance(loose, dict) else None, RequestId)
     except msgspec.ValidationError:
         return None
-    return found
+    return None if _unfit(found) else found
 
 
 def _loose(data: bytes, *, binary: bool) -> Any:

@@ -102,7 +102,7 @@ async def test_wrong_roles(world: World) -> None:
 
 
 class Scene(NamedTuple):
-    """What belongs to others: a request in its favourite's turn, one that is accepted, one that is live."""
+    """What belongs to others: a request in its favourite's turn, and one each accepted, live, and over."""
 
     mechanic: Person
     customers: list[Person]
@@ -117,14 +117,17 @@ class Scene(NamedTuple):
 async def others(world: World) -> Scene:
     vera = await world.mechanic("Vera Held")
     at_vera = await vera.online()
-    customers = [world.customer(SECRET_NAME) for _ in range(3)]
+    customers = [world.customer(SECRET_NAME) for _ in range(4)]
     fields: Body = {"notes": SECRET_NOTES, "metadata": {"phone": SECRET_NOTES}, "priority_window_minutes": 60}
     requests = [await customer.book(vera, **fields) for customer in customers]
     for taken in requests[1:]:
         await at_vera.request("accept", assignment_id=taken["assignment"]["id"])
     await vera.post(f"/api/mechanic/sessions/{requests[2]['session']['id']}/start")
+    await customers[3].post(f"/api/customer/sessions/{requests[3]['session']['id']}/end")
     await at_vera.request("ack", assignment_id=requests[0]["assignment"]["id"], stage="seen")
-    await world.row("SELECT 1 FROM sessions WHERE id = $1 AND status = 'live'", requests[2]["session"]["id"])
+    for number, status in ((2, "live"), (3, "cancelled")):
+        recorded = "SELECT 1 FROM sessions WHERE id = $1 AND status = $2"
+        await world.row(recorded, requests[number]["session"]["id"], status)
     return Scene(vera, customers, requests)
 
 
@@ -160,7 +163,7 @@ def shows(text: str) -> bool:
     return SECRET_NOTES in text or SECRET_NAME in text
 
 
-NOT_THEIRS = {"priority_window", "taken", "invalid_state"}
+NOT_THEIRS = {"priority_window", "taken", "invalid_state", "cancelled"}
 """Every mechanic may know that there is such a request, and that it is not theirs."""
 OF_MECHANICS = {"/api/favorites/{mechanic_id}", "/api/mechanics/{id}/status"}
 """Customers may know mechanics."""

@@ -65,6 +65,8 @@ def decoded(data: bytes, *, binary: bool) -> ClientMessage | None:
 @example(b"\xef\xbb\xbf{}", False)
 @example(b'{"type": "dance", "id": ' + b"9" * 5_000 + b"}", False)
 @example(b'{"type": "heartbeat", "id": 1e400}', False)
+@example(b'{"type": "heartbeat", "id": "\\ud800"}', False)
+@example(b'{"type": "heartbeat", "id": 99999999999999999999999}', False)
 @example(b'{"type": "heartbeat", "id": true}', False)
 def test_any_bytes(data: bytes, binary: bool) -> None:
     decoded(data, binary=binary)
