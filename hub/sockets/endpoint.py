@@ -204,11 +204,15 @@ class SocketEndpoint:
             await self._look_up(self._changed.pop())
 
     async def _look_up(self, mechanic_id: str) -> None:
-        mechanic = await self._known(mechanic_id)
-        self.registry.set_approved(mechanic_id, mechanic is not None and mechanic.approved)
-        if mechanic is None or mechanic.approved:
+        try:
+            mechanic = await self._directory.mechanic(mechanic_id)
+        except StoreFailed:
+            self.registry.set_approved(mechanic_id, False)
             return
-        if mechanic.suspended:
+        self.registry.set_approved(mechanic_id, mechanic is not None and mechanic.approved)
+        if mechanic is not None and mechanic.approved:
+            return
+        if mechanic is not None and mechanic.suspended:
             self._shut_out(mechanic_id)
         await self._insist(lambda: self._dispatcher.mechanic_left(mechanic_id, barred=True))
 

@@ -533,7 +533,10 @@ def test_who_lost_an_offer_may_not_end_the_session() -> None:
 
 
 def test_only_who_had_it_is_told_why_it_cannot_start() -> None:
-    over = after(after(booked(online(ANA)), cmd.Accept(ANA, "Ana", True)), cmd.Cancel("admin"))
+    over = after(
+        after(booked(online(ANA)), cmd.Accept(mechanic_id=ANA, name="Ana", approved=True)),
+        cmd.Cancel("admin"),
+    )
     for mechanic_id, code in ((ANA, "cancelled"), (BEN, "not_found")):
         with pytest.raises(Refused) as refusal:
             after(over, cmd.Start(mechanic_id))

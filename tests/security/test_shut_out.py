@@ -39,13 +39,16 @@ async def test_within_seconds_even_where_nobody_is_told(world: World) -> None:
         await world.postgres.execute("ALTER TABLE mechanics ENABLE TRIGGER USER")
 
 
-@pytest.mark.parametrize("status", ["suspended", "pending"])
+@pytest.mark.parametrize("status", ["suspended", "pending", "deleted"])
 async def test_their_offers_move_on(world: World, status: str) -> None:
     ana, ben, mia = await world.mechanic(), await world.mechanic("Ben Okafor"), world.customer()
     at_ana, at_ben = await ana.online(), await ben.online(node=1)
     booked = await mia.book(ana, priority_window_minutes=60)
     await at_ana.event("priority_session_request")
-    await becomes(world, ana, status)
+    if status == "deleted":
+        await world.postgres.execute("DELETE FROM mechanics WHERE id = $1", ana.id)
+    else:
+        await becomes(world, ana, status)
     opened = await at_ben.event("new_assignment")
     assert opened["request"]["assignment"]["id"] == booked["assignment"]["id"]
 
