@@ -169,10 +169,10 @@ class Dispatcher:
             for session in offered:
                 await self.execute(session.id, cmd.Retarget(candidate, lost))
 
-    async def mechanic_left(self, mechanic_id: str) -> None:
-        """A mechanic is offline: nobody need wait for their answer any more."""
+    async def mechanic_left(self, mechanic_id: str, *, barred: bool = False) -> None:
+        """A mechanic is offline, or may not accept any more: nobody need wait for their answer."""
         for session in await self.sessions.offered_to(mechanic_id):
-            await self.execute(session.id, cmd.Unreachable(mechanic_id))
+            await self.execute(session.id, cmd.Unreachable(mechanic_id, barred))
 
     async def align_work(self, session_id: str, mechanic_id: str, known: Session | None = None) -> None:
         """Bring what the mechanic is noted to hold in line with the session, whatever happens meanwhile.

@@ -1,9 +1,11 @@
 """Who somebody is: bearer tokens, checked by one pinned algorithm."""
 
 import asyncio
+import contextlib
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jwt
@@ -14,6 +16,11 @@ from hub.domain.ids import canonical
 from hub.domain.model import Role
 
 _REMEMBERED = 20_000
+_END_OF_TIME = 253_402_300_799.0
+"""The last second of the year 9999, which is the last that the wire can show."""
+_FETCH_S = 5.0
+_KEYS_HOLD_S = 300.0
+_ASK_AGAIN_S = 10.0
 
 
 class Identity(Struct, frozen=True, kw_only=True):
@@ -26,6 +33,47 @@ class Identity(Struct, frozen=True, kw_only=True):
     email: str | None = None
 
 
+class KeySet:
+    """The issuer's public keys by id. They are fetched anew every few minutes, and for an id that nobody
+    knows at most every few seconds, whoever asks; while the issuer is away the last known ones are used."""
+
+    def __init__(self, url: str, now: Callable[[], float] = time.monotonic) -> None:
+        self._client = jwt.PyJWKClient(url, cache_jwk_set=False, timeout=_FETCH_S)
+        self._now = now
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = self._tried_at = -math.inf
+        self._fetching = asyncio.Lock()
+
+    async def key(self, key_id: str | None) -> jwt.PyJWK:
+        """Raises `jwt.PyJWTError` where there is no such key, `Unavailable` where none was ever fetched."""
+        known = self._keys.get(key_id or "")
+        if self._is_old(known) and not (known and self._fetching.locked()):
+            async with self._fetching:
+                if self._is_old(self._keys.get(key_id or "")):
+                    await self._fetch()
+            known = self._keys.get(key_id or "")
+        if self._fetched_at == -math.inf:
+            raise Unavailable("unavailable", "The signing keys cannot be fetched now.")
+        if known is None:
+            raise jwt.InvalidKeyError("no such key")
+        return known
+
+    def _is_old(self, known: jwt.PyJWK | None) -> bool:
+        now = self._now()
+        return now - self._tried_at >= _ASK_AGAIN_S and (
+            known is None or now - self._fetched_at >= _KEYS_HOLD_S
+        )
+
+    async def _fetch(self) -> None:
+        try:
+            with contextlib.suppress(jwt.PyJWTError, OSError, ValueError):
+                found = await asyncio.to_thread(self._client.get_signing_keys)
+                self._keys = {str(key.key_id): key for key in found}
+                self._fetched_at = self._now()
+        finally:
+            self._tried_at = self._now()
+
+
 class TokenVerifier:
     """Checks tokens and remembers those that it found good until they expire."""
 
@@ -33,7 +81,7 @@ class TokenVerifier:
         self, *, secret: str = "", jwks_url: str = "", audience: str = "", role_claim: str = "role"
     ) -> None:
         self._secret = secret
-        self._keys = jwt.PyJWKClient(jwks_url, cache_keys=True) if jwks_url else None
+        self._keys = KeySet(jwks_url) if jwks_url else None
         self._algorithms = ["RS256", "ES256"] if jwks_url else ["HS256"]
         self._audience = audience or None
         self._role_path = role_claim.split(".")
@@ -50,8 +98,6 @@ class TokenVerifier:
             identity = self._identity(self._claims(token, await self._key(token)))
         except jwt.ExpiredSignatureError:
             raise Refused("token_expired", "The token has expired.") from None
-        except jwt.PyJWKClientConnectionError:
-            raise Unavailable("unavailable", "The signing keys cannot be fetched now.") from None
         except (jwt.PyJWTError, ValueError, TypeError):
             raise Refused("unauthorized", "The token is not valid.") from None
         self._good[token] = identity
@@ -62,7 +108,7 @@ class TokenVerifier:
     async def _key(self, token: str) -> Any:
         if self._keys is None:
             return self._secret
-        return (await asyncio.to_thread(self._keys.get_signing_key_from_jwt, token)).key
+        return await self._keys.key(jwt.get_unverified_header(token).get("kid"))
 
     def _claims(self, token: str, key: Any) -> dict[str, Any]:
         options: Any = {"require": ["exp", "sub"], "verify_aud": self._audience is not None}
@@ -84,7 +130,7 @@ class TokenVerifier:
         return Identity(
             user_id=user_id,
             role=Role(role),
-            expires_at=float(claims["exp"]),
+            expires_at=min(float(claims["exp"]), _END_OF_TIME),
             name=_clean(name),
             email=_clean(email),
         )

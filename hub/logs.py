@@ -2,12 +2,24 @@
 
 import json
 import logging
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
 from typing import Any
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+# What a library, a traceback or a mistake of ours may still bring along.
+_PRIVATE = (
+    (re.compile(r"\beyJ[\w-]+(\.[\w-]*)*"), "[token]"),
+    (re.compile(r"(?i)\bbearer\s+[^\s\"'\\]+"), "Bearer [token]"),
+    (re.compile(r"(\w://)[^\s/@]+@"), r"\1[user]@"),
+    (re.compile(r"[^\s@\"'<>()=,;:\\]+@[\w-]+(\.[\w-]+)+"), "[e-mail]"),
+    (re.compile(r"(/[\w./%~-]*)\?[^\s\"'\\]+"), r"\1?[query]"),
+    # Postgres quotes whole rows there.
+    (re.compile(r"^DETAIL:.*$", re.MULTILINE), "DETAIL: [row]"),
+)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -17,7 +29,7 @@ class ConsoleFormatter(logging.Formatter):
         line = f"{time} {record.levelname.lower():7} {record.name} {record.getMessage()} {fields}".rstrip()
         if record.exc_info and record.exc_info[1] is not None:
             line += "\n" + "".join(traceback.format_exception(record.exc_info[1])).rstrip()
-        return line
+        return redacted(line)
 
 
 class JsonFormatter(logging.Formatter):
@@ -26,12 +38,23 @@ class JsonFormatter(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "event": record.getMessage(),
-            **_fields(record),
+            "event": redacted(record.getMessage()),
+            **{name: _redacted_field(value) for name, value in _fields(record).items()},
         }
         if record.exc_info and record.exc_info[1] is not None:
-            line["error"] = "".join(traceback.format_exception(record.exc_info[1]))
+            line["error"] = redacted("".join(traceback.format_exception(record.exc_info[1])))
         return json.dumps(line, default=str)
+
+
+def redacted(text: str) -> str:
+    """The text without tokens, e-mails, passwords and query strings."""
+    for pattern, replacement in _PRIVATE:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _redacted_field(value: Any) -> Any:
+    return value if isinstance(value, int | float | None) else redacted(str(value))
 
 
 def set_up(log_format: str, level: int = logging.INFO) -> None:
@@ -44,6 +67,9 @@ def set_up(log_format: str, level: int = logging.INFO) -> None:
     logging.getLogger("hub").setLevel(level)
     # Its warnings are about what strangers send, and anybody could fill the log with them.
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+    # They show requests whole.
+    for name in ("uvicorn.access", "uvicorn.asgi"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

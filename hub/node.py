@@ -56,6 +56,8 @@ from hub.wire.http import Obstacle
 logger = logging.getLogger("hub.node")
 
 _STOP_S = 2.0
+_REQUESTS_A_MESSAGE = 10
+"""How many HTTP requests a user may make in the time of one message: apps that poll have no socket."""
 
 
 class MakeStores(Protocol):
@@ -275,6 +277,7 @@ class Node:
             verifier=self.verifier,
             clock=self.clock,
             origins=self.settings.allowed_origins,
+            requests_per_second=self.settings.messages_per_second * _REQUESTS_A_MESSAGE,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -66,7 +66,15 @@ class PresenceStore(Protocol):
 
     def shard(self, user_id: str) -> int: ...
     async def connect(
-        self, user_id: str, connection: str, node: str, *, status: Status | None, mechanic: bool, limit: int
+        self,
+        user_id: str,
+        connection: str,
+        node: str,
+        *,
+        status: Status | None,
+        mechanic: bool,
+        limit: int,
+        again: bool = False,
     ) -> Arrival: ...
     async def disconnect(
         self, user_id: str, connection: str, node: str, *, grace_ms: int

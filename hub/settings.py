@@ -1,6 +1,7 @@
 """Settings, read once from the environment and then passed on as values."""
 
 import os
+import re
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -47,6 +48,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         return absent
 
 
+_ORIGIN = re.compile(r"(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://[^\s/?#@,*A-Z]+")
 _SCHEMES = {
     "redis_url": ("redis://", "rediss://", "unix://"),
     "postgres_url": ("postgresql://", "postgres://"),
@@ -69,6 +71,12 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         url = getattr(settings, name)
         if url and not url.startswith(schemes):
             raise SettingsError(f"HUB_{name.upper()} must start with {' or '.join(schemes)}.")
+    for origin in settings.allowed_origins:
+        if not _ORIGIN.fullmatch(origin):
+            # Browsers send exactly this; anything else here would never match, or everything.
+            raise SettingsError(
+                f"HUB_ALLOWED_ORIGINS: {origin!r} is not of the form https://app.example.com."
+            )
     if settings.log_format not in ("console", "json"):
         raise SettingsError("HUB_LOG_FORMAT must be console or json.")
     if settings.jwt_secret and settings.jwks_url:

@@ -1,5 +1,6 @@
 """The HTTP application: all operations, and refusals in one shape."""
 
+import time
 from collections.abc import Iterable
 
 from starlette.applications import Starlette
@@ -10,15 +11,23 @@ from starlette.requests import ClientDisconnect
 
 from hub.api.docs import DocsApi
 from hub.api.operation import Operation, routes
+from hub.api.secure import SecureHeaders
 from hub.api.web import on_hang_up, on_http_error, on_hub_error, on_surprise
 from hub.domain.errors import HubError
 from hub.identity import TokenVerifier
+from hub.limiter import Allowances
 from hub.ports import Clock
 
 
 def http_application(
-    operations: Iterable[Operation], *, verifier: TokenVerifier, clock: Clock, origins: tuple[str, ...]
+    operations: Iterable[Operation],
+    *,
+    verifier: TokenVerifier,
+    clock: Clock,
+    origins: tuple[str, ...],
+    requests_per_second: float = 200,
 ) -> Starlette:
+    """`requests_per_second`: what one customer or mechanic may ask of this node."""
     documented = list(operations)
     cors = Middleware(
         CORSMiddleware,
@@ -29,7 +38,7 @@ def http_application(
     )
     application = Starlette(
         routes=routes([*documented, *DocsApi(documented).operations()]),
-        middleware=[cors] if origins else [],
+        middleware=[Middleware(SecureHeaders), *([cors] if origins else [])],
         exception_handlers={
             HubError: on_hub_error,
             HTTPException: on_http_error,
@@ -40,4 +49,5 @@ def http_application(
     application.router.redirect_slashes = False
     application.state.verifier = verifier
     application.state.clock = clock
+    application.state.allowances = Allowances(requests_per_second, time.monotonic)
     return application

@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, get_args
 
 from hub.api.operation import ANYONE, Operation
+from hub.api.web import UNLIMITED
 from hub.domain.errors import Refused, Unavailable
 from hub.domain.model import Role
 from hub.wire.http import PROBLEM_JSON, Problem
@@ -214,6 +215,7 @@ def _usual(each: Operation) -> list[str]:
         "unauthorized": each.roles is not None,
         "token_expired": each.roles is not None,
         "forbidden": each.roles is not None and each.roles != ANYONE,
+        "too_fast": bool(each.roles and each.roles - UNLIMITED),
         "too_large": each.body is not None,
         "invalid_request": each.body is not None or checked,
         "internal": each.stores,
@@ -246,5 +248,6 @@ _VALIDATORS = {
 _REFUSAL_HEADERS = {
     401: {"WWW-Authenticate": _header("How to say who asks: `Bearer`.")},
     410: {"Link": _header('What took its place: `<path>; rel="successor-version"`.')},
+    429: {"Retry-After": _RETRY_AFTER},
     503: {"Retry-After": _RETRY_AFTER},
 }

@@ -12,15 +12,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hub.api.secure import SECURE
 from hub.domain.errors import ActiveSessionExists, HubError, Refused, Unavailable
 from hub.domain.model import Role
 from hub.identity import Identity, TokenVerifier, bearer
+from hub.limiter import Allowances
 from hub.ports import Clock
 from hub.wire import codec, http
 
 logger = logging.getLogger("hub.api")
 
 MAX_BODY = 65_536
+UNLIMITED = frozenset({Role.SERVICE, Role.ADMIN})
+"""They ask for many people."""
+_TOO_FAST_S = 1
 
 
 async def identify(request: Request, roles: frozenset[Role]) -> Identity:
@@ -30,6 +35,9 @@ async def identify(request: Request, roles: frozenset[Role]) -> Identity:
     if token is None:
         raise Refused("unauthorized", "A bearer token is needed.")
     identity = await verifier.verify(token)
+    allowances: Allowances = request.app.state.allowances
+    if identity.role not in UNLIMITED and not allowances.of(identity.user_id).take():
+        raise Refused("too_fast", "Too many requests.")
     if identity.role not in roles and identity.role is not Role.ADMIN:
         raise Refused("forbidden", f"This is not for the role {identity.role}.")
     return identity
@@ -99,6 +107,8 @@ async def on_hub_error(request: Request, error: Exception) -> Response:
     more: dict[str, Any] = {}
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after)
+    if error.http_status == HTTPStatus.TOO_MANY_REQUESTS:
+        headers["Retry-After"] = str(_TOO_FAST_S)
     if error.http_status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Refused):
@@ -124,4 +134,4 @@ async def on_hang_up(request: Request, error: Exception) -> Response:
 
 async def on_surprise(request: Request, error: Exception) -> Response:
     logger.error("request_failed", extra={"path": request.url.path}, exc_info=error)
-    return problem(500, "internal", "Something went wrong here.")
+    return problem(500, "internal", "Something went wrong here.", headers=SECURE)

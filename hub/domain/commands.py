@@ -103,6 +103,8 @@ class Retarget(Command, frozen=True):
 
 
 class Unreachable(Command, frozen=True):
-    """The mechanic has been offline for longer than the grace period."""
+    """The mechanic has been offline for longer than the grace period. `barred`: they may not accept any more,
+    which ends even a turn that the customer chose to wait for."""
 
     mechanic_id: str
+    barred: bool = False

@@ -65,12 +65,12 @@ def single(
 
 def why_not(session: Session, command: cmd.Command) -> Refused:
     """What to tell somebody who asked for what the session's state forbids."""
+    if isinstance(command, cmd.Start) and command.mechanic_id != session.mechanic_id:
+        return Refused("not_found", "There is no such session.")
     if session.status is SessionStatus.CANCELLED:
         return Refused("cancelled", "This request was cancelled.")
     if session.status is SessionStatus.EXPIRED:
         return Refused("expired", "This request has expired.")
-    if isinstance(command, cmd.Start) and command.mechanic_id != session.mechanic_id:
-        return Refused("not_found", "There is no such session.")
     wants_it = isinstance(command, cmd.Accept | cmd.Decline) and command.mechanic_id != session.mechanic_id
     if wants_it and session.assignment_status is AssignmentStatus.ACCEPTED:
         return Refused("taken", "Another mechanic has this request.")

@@ -90,10 +90,12 @@ class Contact(Struct, frozen=True, kw_only=True):
 
 
 class Arrival(Struct, frozen=True, kw_only=True):
-    """A connection as it was entered: the store's time, what others see, and who must yield for it."""
+    """A connection as it was entered: the store's time, what others see, how many connections the user has in
+    the whole cluster, and who must yield."""
 
     now: int
     status: str
+    connections: int
     yielded: tuple[tuple[str, str], ...] = ()
 
 

@@ -133,7 +133,7 @@ def notify_due(session: Session, _: cmd.NotifyDue, ctx: Context) -> Decision:
 
 
 def unreachable(session: Session, command: cmd.Unreachable, ctx: Context) -> Decision:
-    if session.offered_to != command.mechanic_id or session.wait_if_offline:
+    if session.offered_to != command.mechanic_id or (session.wait_if_offline and not command.barred):
         return unchanged(session)
     return _expire_turn(session, ctx, Fallback.MECHANIC_OFFLINE)
 

@@ -10,8 +10,8 @@ from hub.domain.errors import HubError, Refused
 from hub.domain.ids import new_id
 from hub.domain.model import Role
 from hub.identity import Identity
+from hub.limiter import Bucket
 from hub.sockets.frames import Outgoing
-from hub.sockets.limiter import Bucket
 from hub.sockets.protocol import HubProtocol
 from hub.wire import client, codec
 from hub.wire.closing import Close
@@ -19,6 +19,9 @@ from hub.wire.server import ErrorBody, ErrorMessage, Reply
 
 _AT_ONCE = 8
 """Requests of one connection that may be waiting for a store at the same time."""
+_HELD = 1_000
+"""Frames that may wait for the welcome."""
+_LONGEST_TIMER_S = 86_400.0
 
 
 class Host(Protocol):
@@ -37,12 +40,12 @@ class Connection:
     __slots__ = (
         "_at_once",
         "_binary",
-        "_bucket",
         "_early",
         "_expiry",
         "_hello",
         "_host",
         "_protocol",
+        "bucket",
         "entered",
         "header_token",
         "held",
@@ -65,6 +68,7 @@ class Connection:
         header_token: str | None,
     ) -> None:
         self.id = new_id()
+        self.bucket = bucket
         self.identity: Identity | None = None
         self.header_token = header_token
         self.watched: set[str] = set()
@@ -76,7 +80,6 @@ class Connection:
         self._host = host
         self._protocol = protocol
         self._binary = binary
-        self._bucket = bucket
         self._at_once = 0
         self._early: list[client.ClientMessage] = []
         self._expiry: asyncio.TimerHandle | None = None
@@ -98,6 +101,9 @@ class Connection:
     def send(self, message: Outgoing, written: Callable[[], None] | None = None) -> bool:
         """Whether the frame is on its way or waits for the welcome; `written` is called when it has left."""
         if self.held is not None:
+            if len(self.held) >= _HELD:
+                self.close(Close.RESTARTING, "The welcome takes too long.")
+                return False
             self.held.append((message, written))
             return True
         if not self._protocol.write_frame(message.binary() if self._binary else message.text()):
@@ -130,11 +136,15 @@ class Connection:
         for request in early:
             self._handle(request)
 
-    def expire_at(self, seconds_left: float) -> None:
+    def expire_in(self, seconds_left: float) -> None:
         """Close when the token expires, unless it is refreshed before."""
         if self._expiry is not None:
             self._expiry.cancel()
-        self._expiry = asyncio.get_running_loop().call_later(
+        loop = asyncio.get_running_loop()
+        if seconds_left > _LONGEST_TIMER_S:
+            self._expiry = loop.call_later(_LONGEST_TIMER_S, self.expire_in, seconds_left - _LONGEST_TIMER_S)
+            return
+        self._expiry = loop.call_later(
             seconds_left,
             self.refuse,
             Refused("token_expired", "The token has expired."),
@@ -157,7 +167,7 @@ class Connection:
                 kind = "binary" if self._binary else "text"
                 self.refuse(Refused("malformed", f"This subprotocol uses {kind} frames."), Close.MALFORMED)
             return
-        if not self._bucket.take():
+        if not self.bucket.take():
             self.refuse(Refused("too_fast", "Too many messages."), Close.TOO_FAST)
             return
         try:

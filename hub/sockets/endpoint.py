@@ -15,9 +15,9 @@ from hub.dispatch import Dispatcher
 from hub.domain.errors import HubError, Refused, StoreFailed, Unavailable
 from hub.domain.model import Mechanic, Role, Status
 from hub.identity import Identity, TokenVerifier, bearer
+from hub.limiter import Allowances, Bucket
 from hub.ports import Bus, Clock, Directory, PresenceStore
 from hub.sockets.connection import Connection
-from hub.sockets.limiter import Bucket
 from hub.sockets.protocol import EXTENSION
 from hub.sockets.registry import Registry
 from hub.sockets.requests import REQUESTS
@@ -73,10 +73,13 @@ class SocketEndpoint:
         self._limits = limits
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._allowances = Allowances(limits.messages_per_second, time.monotonic)
+        self._changed: set[str] = set()
+        self._catching_up: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         if not origin_allowed(headers.get(b"origin"), headers.get(b"host", ""), self._limits.origins):
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -86,7 +89,7 @@ class SocketEndpoint:
             self,
             scope["extensions"][EXTENSION],
             binary=chosen == codec.MSGPACK,
-            bucket=Bucket(self._limits.messages_per_second, asyncio.get_running_loop().time),
+            bucket=Bucket(self._limits.messages_per_second, time.monotonic),
             hello_timeout=self._limits.hello_timeout_s,
             header_token=bearer(headers.get(b"authorization")),
         )
@@ -104,6 +107,9 @@ class SocketEndpoint:
             if identity is None:
                 return
             self.identify(connection, identity)
+            if not connection.bucket.take():
+                connection.refuse(Refused("too_fast", "Too many messages."), Close.TOO_FAST)
+                return
             await self._enter(connection, hello.status or Status.ONLINE)
             items, more = await self._everything_open(connection)
         except Unavailable as error:
@@ -131,10 +137,12 @@ class SocketEndpoint:
 
     def identify(self, connection: Connection, identity: Identity) -> None:
         connection.identity = identity
-        connection.expire_at(max(0.0, identity.expires_at - time.time()))
+        connection.bucket = self._allowances.of(identity.user_id)
+        connection.expire_in(max(0.0, identity.expires_at - time.time()))
 
-    async def announce(self, connection: Connection, status: Status | None) -> None:
-        """Enter the connection into the shared presence, with a status or keeping the one there is."""
+    async def announce(self, connection: Connection, status: Status | None, *, again: bool = False) -> None:
+        """Enter the connection into the shared presence, with a status or keeping the one there is; `again`
+        where it has been there before, and may have yielded without hearing of it."""
         mechanic = connection.role is Role.MECHANIC
         arrival = await self.presence.connect(
             connection.user_id,
@@ -143,8 +151,11 @@ class SocketEndpoint:
             status=status,
             mechanic=mechanic,
             limit=self._limits.connections_per_user,
+            again=again,
         )
         self.clock.learn(arrival.now)
+        here = len(self.registry.of_user(connection.user_id))
+        connection.bucket.share = min(1.0, here / max(1, arrival.connections))
         if connection.lost:
             # Its goodbye may have come before: nobody else would ever take it away again.
             await self.presence.disconnect(
@@ -171,7 +182,7 @@ class SocketEndpoint:
 
         async def work() -> None:
             if not connection.lost:
-                await self.announce(connection, status)
+                await self.announce(connection, status, again=True)
                 if mechanic:
                     await self._dispatcher.mechanic_moved(connection.user_id)
 
@@ -182,13 +193,32 @@ class SocketEndpoint:
         for mechanic_id in mechanic_ids:
             if self.registry.of_user(mechanic_id):
                 self.spawn(self._look_up(mechanic_id))
+            else:
+                self._changed.add(mechanic_id)
+        # Nobody is in a hurry for those who are not here, and there may be very many of them.
+        if self._changed and (self._catching_up is None or self._catching_up.done()):
+            self._catching_up = self.spawn(self._look_up_the_changed())
+
+    async def _look_up_the_changed(self) -> None:
+        while self._changed:
+            await self._look_up(self._changed.pop())
 
     async def _look_up(self, mechanic_id: str) -> None:
-        mechanic = await self._known(mechanic_id)
+        try:
+            mechanic = await self._directory.mechanic(mechanic_id)
+        except StoreFailed:
+            self.registry.set_approved(mechanic_id, False)
+            return
         self.registry.set_approved(mechanic_id, mechanic is not None and mechanic.approved)
+        if mechanic is not None and mechanic.approved:
+            return
         if mechanic is not None and mechanic.suspended:
-            for member in list(self.registry.of_user(mechanic_id)):
-                member.close(Close.FORBIDDEN, "This mechanic is suspended.")
+            self._shut_out(mechanic_id)
+        await self._insist(lambda: self._dispatcher.mechanic_left(mechanic_id, barred=True))
+
+    def _shut_out(self, mechanic_id: str) -> None:
+        for member in list(self.registry.of_user(mechanic_id)):
+            member.close(Close.FORBIDDEN, "This mechanic is suspended.")
 
     async def _admit(self, connection: Connection, hello: client.Hello) -> Identity | None:
         token = hello.token or connection.header_token
@@ -221,6 +251,8 @@ class SocketEndpoint:
         if connection.role is Role.MECHANIC:
             mechanic = await self._known(connection.user_id)
             self.registry.set_approved(connection.user_id, mechanic is not None and mechanic.approved)
+            if mechanic is not None and mechanic.suspended:
+                self._shut_out(connection.user_id)
 
     async def _known(self, mechanic_id: str) -> Mechanic | None:
         """A mechanic who connects while Postgres is away is let in; what they may do is looked up when it is
@@ -291,7 +323,7 @@ class SocketEndpoint:
     async def _touch(self, connection: Connection) -> None:
         try:
             if not connection.lost:
-                await self.announce(connection, None)
+                await self.announce(connection, None, again=True)
         except Unavailable:
             connection.touched = 0.0
 
@@ -326,4 +358,14 @@ class SocketEndpoint:
 
 def origin_allowed(origin: str | None, host: str, allowed: tuple[str, ...]) -> bool:
     """Apps send no origin; a browser's must be listed or be the hub's own."""
-    return origin is None or origin in allowed or origin.partition("://")[2] == host
+    own = (f"http://{host}", f"https://{host}") if host else ()
+    return origin is None or origin in allowed or origin in own
+
+
+def _headers(scope: Scope) -> dict[bytes, str]:
+    """By name; one that comes more than once is a list, which none of those that are read here may be."""
+    headers: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        text = value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
+    return headers

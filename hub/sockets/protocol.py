@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
 
+from hub.limiter import Bucket
 from hub.wire import codec
 from hub.wire.closing import Close
 from hub.wire.http import PROBLEM_JSON, problem
@@ -22,7 +23,9 @@ from hub.wire.http import PROBLEM_JSON, problem
 EXTENSION = "hub.socket"
 """Name of the ASGI extension under which an endpoint finds its `HubProtocol`."""
 
-_LINGER_S = 2.0
+_FRAGMENTS = 64
+_CONTROL_FRAMES_A_SECOND = 20
+_BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _DRAINING = codec.encode_json(problem(503, "draining", "The node is restarting; connect again.")).decode()
 
 # uvicorn logs the query string of every handshake as information on its error logger, access log or not, and
@@ -51,6 +54,7 @@ def protocol_class(*, max_message: int, max_outbox: int, gate: UpgradeGate) -> t
 class HubProtocol(WebSocketsSansIOProtocol):
     MAX_MESSAGE = 16_384
     MAX_OUTBOX = 1_048_576
+    LINGER_S = 2.0
     GATE = UpgradeGate()
 
     def __init__(
@@ -68,7 +72,9 @@ class HubProtocol(WebSocketsSansIOProtocol):
         self.conn.max_fragment_size = self.MAX_MESSAGE
         self.on_lost: Callable[[], None] | None = None
         self._fd: int | None = None
+        self._size = 0
         self._fragments = 0
+        self._control = Bucket(_CONTROL_FRAMES_A_SECOND, self.loop.time)
 
     # What the hub calls
 
@@ -115,9 +121,17 @@ class HubProtocol(WebSocketsSansIOProtocol):
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(_LINGER_S, self.transport.abort)
+        self._abort_later()
 
     # What uvicorn calls
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.transport.is_closing():
+            # uvicorn leaves a handshake that cannot be read without an answer.
+            self.close_sent = self.handshake_complete = True
+            self.transport.write(b"".join(self.conn.data_to_send()) or _BAD_HANDSHAKE)
+            self.transport.close()
 
     def handle_connect(self, event: Request) -> None:
         if self.GATE.refusing:
@@ -137,20 +151,48 @@ class HubProtocol(WebSocketsSansIOProtocol):
             extensions[EXTENSION] = self
 
     def handle_text(self, event: Frame) -> None:
-        self._fragments = len(event.data)
+        self._size, self._fragments = len(event.data), 1
         super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:
-        self._fragments = len(event.data)
+        self._size, self._fragments = len(event.data), 1
         super().handle_bytes(event)
 
     def handle_cont(self, event: Frame) -> None:
-        self._fragments += len(event.data)
-        if self._fragments > self.MAX_MESSAGE:
+        self._size += len(event.data)
+        self._fragments += 1
+        if self._size > self.MAX_MESSAGE or self._fragments > _FRAGMENTS:
             self.frames = []
-            self.close_with(Close.TOO_LARGE, "The message is too large.")
+            self.close_with(Close.TOO_LARGE, "The message is too large, or in too many fragments.")
             return
         super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                # uvicorn would log what came, as a mistake of ours.
+                self.frames = []
+                self.close_with(Close.NOT_UTF8, "Text is UTF-8.")
+                return
+        super().send_receive_event_to_app()
+
+    def handle_ping(self) -> None:
+        pong = b"".join(self.conn.data_to_send())
+        if self._control_frame():
+            self.write_frame(pong)
+
+    def handle_pong(self, event: Frame) -> None:
+        if self._control_frame():
+            super().handle_pong(event)
+
+    def _control_frame(self) -> bool:
+        """Whether there may be one more; no client needs as many as there may be messages."""
+        allowed = self._control.take()
+        if not allowed:
+            self.close_with(Close.TOO_FAST, "Too many pings or pongs.")
+        return allowed
 
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
@@ -164,17 +206,28 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def handle_close(self, event: Frame) -> None:
         self._lose()
         super().handle_close(event)
+        self._abort_later()
+
+    def handle_parser_exception(self) -> None:
+        self._lose()
+        super().handle_parser_exception()
+        self._abort_later()
 
     def keepalive_timeout(self) -> None:
         self._lose()
         super().keepalive_timeout()
-        self.close_timer = self.loop.call_later(_LINGER_S, self.transport.abort)
+        self._abort_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         # The descriptor may belong to someone else in the next step of the loop.
         self._lose()
         with contextlib.suppress(KeyError):  # uvicorn removes itself from its set without looking
             super().connection_lost(exc)
+
+    def _abort_later(self) -> None:
+        """A peer who does not read would otherwise keep what is still to be written, and the descriptor."""
+        if not self.disconnected and self.close_timer is None:
+            self.close_timer = self.loop.call_later(self.LINGER_S, self.transport.abort)
 
     def _lose(self) -> None:
         self._fd = None

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from hub.sockets.frames import Outgoing
+from hub.sockets.http import HubHttpProtocol
 from hub.sockets.protocol import UpgradeGate
 from hub.sockets.registry import Registry
 from hub.wire.server import GoingAway
@@ -27,7 +28,7 @@ def server_config(
     """How uvicorn serves a node; its own logs stay silent, they would show tokens."""
     return uvicorn.Config(
         application,
-        http="httptools",
+        http=HubHttpProtocol,
         ws=protocol,
         loop="uvloop",
         lifespan="off",

@@ -6,7 +6,7 @@ from msgspec import Meta, Struct
 
 from hub.domain.model import Status
 
-RequestId = Annotated[str, Meta(max_length=64)] | int
+RequestId = Annotated[str, Meta(max_length=64)] | Annotated[int, Meta(ge=-(2**53), le=2**53)]
 AnyUuid = Annotated[str, Meta(min_length=1, max_length=64)]
 Token = Annotated[str, Meta(min_length=1, max_length=8192)]
 Note = Annotated[str, Meta(max_length=500)]

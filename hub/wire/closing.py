@@ -17,6 +17,8 @@ class Close(IntEnum):
         close.reconnect = reconnect
         return close
 
+    PROTOCOL_ERROR = 1002, "A frame that breaks RFC 6455.", "After mending the client."
+    NOT_UTF8 = 1007, "Text that is not UTF-8.", "After mending the client."
     TOO_LARGE_FRAME = 1009, "A frame was too large.", "Yes, but do not send it again."
     NO_PONG = 1011, "No pong came in time after a ping.", "At once."
     RESTARTING = 1012, "The node restarts, or its stores do not answer.", "At once, with jitter."
@@ -29,8 +31,16 @@ class Close(IntEnum):
     FORBIDDEN = 4403, "A service, or a suspended mechanic.", "No."
     NO_HELLO = 4408, "No hello came in time.", "Yes, and say hello."
     YIELDED = 4409, "A newer connection of the same user took this one's place.", "No: another one is alive."
-    TOO_LARGE = 4413, "A message in fragments was too large.", "Yes, but do not send it again."
-    TOO_FAST = 4429, "Too many messages a second, or too many requests at once.", "Later, and slower."
+    TOO_LARGE = (
+        4413,
+        "A message in fragments was too large, or in too many of them.",
+        "Yes, but do not send it again.",
+    )
+    TOO_FAST = (
+        4429,
+        "Too many messages or pings a second, or too many requests at once.",
+        "Later, and slower.",
+    )
     SLOW_CONSUMER = (
         4430,
         "The client did not read, and too much was waiting for it.",

@@ -19,6 +19,7 @@ SUBPROTOCOLS = (JSON, MSGPACK)
 _T = TypeVar("_T")
 _Query = TypeVar("_Query", bound=Struct)
 
+_DEPTH = 32
 _UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 _FIELD_IN_MESSAGE = re.compile(r"field `([^`]+)`")
 _PATH_IN_MESSAGE = re.compile(r"at `(?:key in )?\$\.?([^`\[]*)[^`]*`")
@@ -49,10 +50,10 @@ def decode_message(data: bytes, *, binary: bool) -> AnyClientMessage:
         raise InvalidMessage(invalid(error), _request_id(loose)) from None
     except _UNREADABLE:
         loose = None if binary else _with_surrogates(data)
-        if refusal := _unfit_text(loose):
+        if refusal := _unfit(loose):
             raise InvalidMessage(refusal, _request_id(loose)) from None
         raise Refused("malformed", "The frame cannot be decoded.") from None
-    if refusal := _unfit_text(message):
+    if refusal := _unfit(message):
         raise InvalidMessage(refusal, message.id)
     return message
 
@@ -67,8 +68,11 @@ def _with_surrogates(data: bytes) -> Any:
 
 def _request_id(loose: Any) -> RequestId | None:
     """The id to reply to, if a wrong message has one that can be repeated."""
-    found = loose.get("id") if isinstance(loose, dict) else None
-    return found if isinstance(found, str | int) and not _unfit_text(found) else None
+    try:
+        found: RequestId = msgspec.convert(loose.get("id") if isinstance(loose, dict) else None, RequestId)
+    except msgspec.ValidationError:
+        return None
+    return None if _unfit(found) else found
 
 
 def _loose(data: bytes, *, binary: bool) -> Any:
@@ -86,9 +90,9 @@ def decode_body(data: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     except msgspec.ValidationError as error:
         raise invalid(error) from None
     except _UNREADABLE:
-        refusal = _unfit_text(_with_surrogates(data))
+        refusal = _unfit(_with_surrogates(data))
         raise refusal or Refused("malformed", "The body is not JSON.") from None
-    if refusal := _unfit_text(body):
+    if refusal := _unfit(body):
         raise refusal
     return body
 
@@ -103,7 +107,7 @@ def convert_query(parameters: Mapping[str, str], kind: type[_Query]) -> _Query:
         # msgspec takes the text `null` for none, where a client has a mistake.
         if getattr(query, name) is None:
             raise Refused("invalid_request", f"{name} is not what it may be.", field=name)
-    if refusal := _unfit_text(query):
+    if refusal := _unfit(query):
         raise refusal
     return query
 
@@ -135,8 +139,11 @@ def invalid(error: msgspec.ValidationError) -> Refused:
     return Refused("invalid_request", text, field=".".join(parts) or None)
 
 
-def _unfit_text(value: Any, path: str = "") -> Refused | None:
-    """A refusal where any text holds what Postgres or UTF-8 cannot: NUL characters, lone surrogates."""
+def _unfit(value: Any, path: str = "", depth: int = 0) -> Refused | None:
+    """A refusal where any text holds what Postgres or UTF-8 cannot (NUL characters, lone surrogates), or
+    where it is nested so deep that some store or client could not follow."""
+    if depth > _DEPTH:
+        return Refused("invalid_request", f"More than {_DEPTH} levels are nested.", field=path[:200])
     if isinstance(value, str):
         if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
             # A name in the path may be what holds it.
@@ -152,6 +159,6 @@ def _unfit_text(value: Any, path: str = "") -> Refused | None:
     else:
         return None
     for name, part in items:
-        if part is not UNSET and (refusal := _unfit_text(part, f"{path}.{name}" if path else name)):
+        if part is not UNSET and (refusal := _unfit(part, f"{path}.{name}" if path else name, depth + 1)):
             return refusal
     return None

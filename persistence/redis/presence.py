@@ -22,17 +22,28 @@ class RedisPresence:
         return shard_of_user(user_id, self.shards)
 
     async def connect(
-        self, user_id: str, connection: str, node: str, *, status: Status | None, mechanic: bool, limit: int
+        self,
+        user_id: str,
+        connection: str,
+        node: str,
+        *,
+        status: Status | None,
+        mechanic: bool,
+        limit: int,
+        again: bool = False,
     ) -> Arrival:
-        """Enter a connection; a mechanic's with the status they chose, None to keep what it was.
+        """Enter a connection; a mechanic's with the status they chose, None to keep what it was. One that
+        comes `again` and is not known any more takes nobody's place.
 
         The node's own list is written first: whatever dies next, the connection can be found and removed.
         """
         await self._client.call("HSET", keys.node_conns(node), connection, user_id)
         chosen = (status or "-") if mechanic else ""
-        now, effective, *yielded = await self._run(scripts.CONNECT, user_id, connection, node, chosen, limit)
+        now, effective, connections, *yielded = await self._run(
+            scripts.CONNECT, user_id, connection, node, chosen, limit, "again" if again else ""
+        )
         pairs = tuple(zip(yielded[::2], yielded[1::2], strict=True))
-        return Arrival(now=now, status=effective, yielded=pairs)
+        return Arrival(now=now, status=effective, connections=connections, yielded=pairs)
 
     async def disconnect(
         self, user_id: str, connection: str, node: str, *, grace_ms: int

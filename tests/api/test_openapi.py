@@ -25,7 +25,7 @@ RETIRED = {
     ("/api/mechanic/accept", "post"),
     ("/api/mechanics/requests/{id}/cancel", "post"),
 }
-NOT_OF_AN_OPERATION = {"method_not_allowed": "of a path", "too_fast": "of sockets", "draining": "of upgrades"}
+NOT_OF_AN_OPERATION = {"method_not_allowed": "of a path", "draining": "of upgrades"}
 
 
 @pytest.fixture(scope="module")

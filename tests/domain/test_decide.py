@@ -92,7 +92,7 @@ Accept      not_found     accepted      accepted      accepted      same        
 Decline     not_found     open          open          history       invalid_state invalid_state invalid_state invalid_state cancelled     expired
 Acknowledge not_found     history       history       same          same          same          same          same          same          same
 Release     not_found     invalid_state invalid_state invalid_state open          invalid_state invalid_state invalid_state cancelled     expired
-Start       not_found     not_found     not_found     not_found     live          same          invalid_state invalid_state cancelled     expired
+Start       not_found     not_found     not_found     not_found     live          same          invalid_state invalid_state not_found     not_found
 End         not_found     ended         ended         ended         ended         ended         ended         same          same          same
 Cancel      not_found     ended         ended         ended         ended         ended         ended         invalid_state cancelled     expired
 Broadcast   not_found     open          open          same          invalid_state invalid_state invalid_state invalid_state cancelled     expired
@@ -530,3 +530,14 @@ def test_a_stranger_does_not_learn_that_there_is_a_session(state: str) -> None:
 def test_who_lost_an_offer_may_not_end_the_session() -> None:
     with pytest.raises(Refused, match="not_found"):
         decide(OFFERED, cmd.End(ANA), NOW)
+
+
+def test_only_who_had_it_is_told_why_it_cannot_start() -> None:
+    over = after(
+        after(booked(online(ANA)), cmd.Accept(mechanic_id=ANA, name="Ana", approved=True)),
+        cmd.Cancel("admin"),
+    )
+    for mechanic_id, code in ((ANA, "cancelled"), (BEN, "not_found")):
+        with pytest.raises(Refused) as refusal:
+            after(over, cmd.Start(mechanic_id))
+        assert refusal.value.code == code

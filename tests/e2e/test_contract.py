@@ -58,7 +58,7 @@ operations = schemathesis.openapi.from_dict(
     DOCUMENT,
     config=SchemathesisConfig.from_dict({"generation": {"with-security-parameters": False}}),
 )
-ADMIN, CUSTOMER, MECHANIC = token("admin"), token("customer"), token("mechanic")
+ADMIN, CUSTOMER, MECHANIC, SERVICE = map(token, ("admin", "customer", "mechanic", "service"))
 
 
 def test_the_running_hub_has_this_document(own_hub: Hub) -> None:
@@ -91,7 +91,7 @@ def test_answers_to_an_admin(own_hub: Hub, operation: Any, mode: GenerationMode)
     try_out(own_hub, operation, mode, ADMIN)
 
 
-@each("customer", "favorites", "credits", "mechanic")
+@each("customer", "favorites", "credits", "mechanic", "presence")
 def test_answers_to_a_customer(own_hub: Hub, operation: Any, mode: GenerationMode) -> None:
     try_out(own_hub, operation, mode, CUSTOMER)
 
@@ -99,6 +99,11 @@ def test_answers_to_a_customer(own_hub: Hub, operation: Any, mode: GenerationMod
 @each("customer", "mechanic", "statistics")
 def test_answers_to_a_mechanic(own_hub: Hub, operation: Any, mode: GenerationMode) -> None:
     try_out(own_hub, operation, mode, MECHANIC)
+
+
+@each("customer", "presence")
+def test_answers_to_a_service(own_hub: Hub, operation: Any, mode: GenerationMode) -> None:
+    try_out(own_hub, operation, mode, SERVICE)
 
 
 def test_a_booking_from_its_start_to_its_end(own_hub: Hub) -> None:

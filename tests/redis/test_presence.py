@@ -283,3 +283,21 @@ async def test_many_connections_at_once_leave_one_truth(bench: Bench) -> None:
 async def _connections(bench: Bench) -> set[str]:
     contact = (await bench.presence.contacts([ANA]))[ANA]
     return {connection.id for connection in contact.connections}
+
+
+async def test_who_yielded_without_hearing_of_it_does_not_push_others_out(bench: Bench) -> None:
+    await connect(bench, ONE)
+    await connect(bench, TWO, limit=1)
+    again = await bench.presence.connect(ANA, ONE, NODE, status=None, mechanic=True, limit=1, again=True)
+    assert (again.yielded, again.connections) == (((ONE, NODE),), 1)
+    known = await bench.presence.connect(ANA, TWO, NODE, status=None, mechanic=True, limit=1, again=True)
+    assert (known.yielded, known.status) == ((), Status.ONLINE)
+
+
+async def test_after_a_loss_everyone_comes_again(bench: Bench) -> None:
+    for connection in (ONE, TWO):
+        arrival = await bench.presence.connect(
+            ANA, connection, NODE, status=Status.AWAY, mechanic=True, limit=2, again=True
+        )
+        assert arrival.yielded == ()
+    assert arrival.connections == 2

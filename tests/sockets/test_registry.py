@@ -6,8 +6,8 @@ from msgspec import Raw
 
 from hub.domain.ids import new_id
 from hub.domain.model import Role, Status
+from hub.limiter import Bucket
 from hub.sockets.frames import Outgoing, frame
-from hub.sockets.limiter import Bucket
 from hub.sockets.registry import Registry
 
 MESSAGE = Outgoing(Raw(b'{"type": "event"}'))

@@ -1,14 +1,21 @@
 -- A connection has come, or says that it is still there.
 --
--- ARGV  2 connection, 3 node, 4 status chosen by a mechanic ('' = not a mechanic, '-' = keep), 5 limit per user
--- Returns {now ms, effective status or '', yielded connection, its node, …}
+-- ARGV  2 connection, 3 node, 4 status chosen by a mechanic ('' = not a mechanic, '-' = keep), 5 limit per user,
+--       6 'again' where it has been here before
+-- Returns {now ms, effective status or '', connections, yielded connection, its node, …}
 
-local connection, node, status, limit = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local connection, node, status, limit, again = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6] == 'again'
+
+-- It yielded, and the word of that was lost: it must not become the newest of all.
+local held = redis.call('HLEN', conns)
+if again and held >= limit and redis.call('HEXISTS', conns, connection) == 0 then
+  return {now, redis.call('HGET', presence, 'effective') or '', held, connection, node}
+end
 
 local since = string.match(redis.call('HGET', conns, connection) or '', '(%d+)$') or now
 redis.call('HSET', conns, connection, node .. ' ' .. now .. ' ' .. since)
 redis.call('ZREM', deadlines, grace)
-local answer = {now, ''}
+local answer = {now, '', 0}
 if status ~= '' then
   local before = redis.call('HGET', presence, 'effective') or 'offline'
   redis.call('HSET', presence, 'last_seen', now)
@@ -32,4 +39,5 @@ if excess > 0 then
     answer[#answer + 1] = ages[i][2]
   end
 end
+answer[3] = redis.call('HLEN', conns)
 return answer

@@ -1,0 +1,125 @@
+"""uvicorn's HTTP protocol with the limits that it lacks: nobody holds a connection without asking anything,
+or fills memory with a head that never ends."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hub.wire import codec
+from hub.wire.http import PROBLEM_JSON, problem
+
+MAX_HEAD = 32_768
+"""Bytes of method, URL and headers together."""
+MAX_URL = 8_192
+MAX_HEADERS = 100
+
+HEAD_S = 10.0
+BODY_S = 30.0
+STALL_S = 30.0
+
+
+class _HeadTooLarge(Exception):
+    """The parser hands it on as an invalid request."""
+
+
+class HubHttpProtocol(HttpToolsProtocol):
+    """A request's head must be here `HEAD_S` after its first byte (the first one's after the connection), its
+    body `BODY_S` later; a client that leaves an answer unread for `STALL_S` is dropped."""
+
+    HEAD_S = HEAD_S
+    BODY_S = BODY_S
+    STALL_S = STALL_S
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._in_head = True
+        self._head = 0
+        self._messages = 0
+        self._too_large = False
+        self._due: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._expect_within(self.HEAD_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._expect_nothing()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head and self._due is None:
+            self._expect_within(self.HEAD_S)
+        reading = self._messages if self._in_head else None
+        super().data_received(data)
+        if self._in_head and self._messages == reading:
+            self._head += len(data)
+            if self._head > MAX_HEAD and not self.transport.is_closing():
+                self._too_large = True
+                self.send_400_response("")
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEAD or len(self.url) > MAX_URL or len(self.headers) > MAX_HEADERS:
+            self._too_large = True
+            raise _HeadTooLarge
+        self._in_head = False
+        self._expect_within(self.BODY_S)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._expect_nothing()
+        self._in_head, self._head = True, 0
+        self._messages += 1
+        super().on_message_complete()
+
+    def handle_websocket_upgrade(self) -> None:
+        self._expect_nothing()
+        super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        """Whatever cannot be read as a request, in the shape of every other refusal."""
+        status, code, detail = 400, "malformed", "That is no HTTP request."
+        if self._too_large:
+            status, code, detail = 431, "too_large", f"URL and headers may have {MAX_HEAD} bytes."
+        body = codec.encode_json(problem(status, code, detail))
+        head = (
+            f"HTTP/1.1 {status} {'Bad Request' if status == 400 else 'Request Header Fields Too Large'}\r\n"
+            f"content-type: {PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._abort_what_is_left()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._abort_what_is_left()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.STALL_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().resume_writing()
+
+    def _abort_what_is_left(self) -> None:
+        """A transport closes when everything is written, and without this never where nobody reads."""
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self.loop.call_later(self.STALL_S, self.transport.abort)
+
+    def _expect_within(self, seconds: float) -> None:
+        self._expect_nothing()
+        self._due = self.loop.call_later(seconds, self.transport.abort)
+
+    def _expect_nothing(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None

@@ -1,0 +1,1 @@
+"""Who is kept out, and of what nobody may take too much."""

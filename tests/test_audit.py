@@ -1,0 +1,31 @@
+"""The audit fails on findings, and says where it could find nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "audit"
+FINE = {"name": "fine", "version": "1.0", "vulns": []}
+BROKEN = {"name": "broken", "version": "1.0", "vulns": [{"id": "CVE-1", "fix_versions": ["1.1"]}]}
+SKIPPED = {"name": "unknown", "skip_reason": "not found"}
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        ({"dependencies": [FINE, SKIPPED]}, 0, "1 packages audited, 0 with"),
+        ({"dependencies": [FINE, BROKEN]}, 1, "broken 1.0: CVE-1, mended in 1.1"),
+        ({"dependencies": [SKIPPED]}, 0, "NOT AUDITED"),
+        (None, 0, "NOT AUDITED"),
+    ],
+)
+def test_the_audit(tmp_path: Path, found: Any, code: int, said: str) -> None:
+    answer = f"print({json.dumps(found)!r})" if found else "raise SystemExit('no network')"
+    (tmp_path / "pip_audit.py").write_text(answer)
+    ran = subprocess.run([sys.executable, SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == code
+    assert said in ran.stdout
