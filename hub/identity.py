@@ -18,6 +18,8 @@ from hub.domain.model import Role
 _REMEMBERED = 20_000
 _END_OF_TIME = 253_402_300_799.0
 """The last second of the year 9999, which is the last that the wire can show."""
+_LEEWAY_S = 10.0
+"""How far the issuer's clock may be ahead of the store's."""
 _FETCH_S = 5.0
 _KEYS_HOLD_S = 300.0
 _ASK_AGAIN_S = 10.0
@@ -75,31 +77,38 @@ class KeySet:
 
 
 class TokenVerifier:
-    """Checks tokens and remembers those that it found good until they expire."""
+    """Checks tokens and remembers those that it found good until they expire. `now` in seconds."""
 
     def __init__(
-        self, *, secret: str = "", jwks_url: str = "", audience: str = "", role_claim: str = "role"
+        self,
+        *,
+        secret: str = "",
+        jwks_url: str = "",
+        audience: str = "",
+        role_claim: str = "role",
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._secret = secret
         self._keys = KeySet(jwks_url) if jwks_url else None
         self._algorithms = ["RS256", "ES256"] if jwks_url else ["HS256"]
         self._audience = audience or None
         self._role_path = role_claim.split(".")
+        self._now = now
         self._good: OrderedDict[str, Identity] = OrderedDict()
 
     async def verify(self, token: str) -> Identity:
         """Raises `Refused` (unauthorized, token_expired), `Unavailable` where the key set cannot be had."""
         known = self._good.get(token)
         if known is not None:
-            if known.expires_at > time.time():
+            if known.expires_at > self._now():
                 return known
             del self._good[token]
         try:
             identity = self._identity(self._claims(token, await self._key(token)))
-        except jwt.ExpiredSignatureError:
-            raise Refused("token_expired", "The token has expired.") from None
         except (jwt.PyJWTError, ValueError, TypeError):
             raise Refused("unauthorized", "The token is not valid.") from None
+        if identity.expires_at <= self._now():
+            raise Refused("token_expired", "The token has expired.")
         self._good[token] = identity
         if len(self._good) > _REMEMBERED:
             self._good.popitem(last=False)
@@ -111,10 +120,17 @@ class TokenVerifier:
         return await self._keys.key(jwt.get_unverified_header(token).get("kid"))
 
     def _claims(self, token: str, key: Any) -> dict[str, Any]:
-        options: Any = {"require": ["exp", "sub"], "verify_aud": self._audience is not None}
+        # Times are compared with the given clock, which the library does not take.
+        options: Any = {
+            "require": ["exp", "sub"],
+            "verify_aud": self._audience is not None,
+            **dict.fromkeys(("verify_exp", "verify_nbf", "verify_iat"), False),
+        }
         claims: dict[str, Any] = jwt.decode(
             token, key, algorithms=self._algorithms, audience=self._audience, options=options
         )
+        if float(claims.get("nbf", 0)) > self._now() + _LEEWAY_S:
+            raise jwt.ImmatureSignatureError("not yet valid")
         return claims
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:

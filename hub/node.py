@@ -127,6 +127,7 @@ class Node:
             jwks_url=settings.jwks_url,
             audience=settings.jwt_audience,
             role_claim=settings.jwt_role_claim,
+            now=lambda: self.clock.now() / 1000,
         )
 
     def _make_sockets(self) -> None:

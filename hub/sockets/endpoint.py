@@ -138,7 +138,7 @@ class SocketEndpoint:
     def identify(self, connection: Connection, identity: Identity) -> None:
         connection.identity = identity
         connection.bucket = self._allowances.of(identity.user_id)
-        connection.expire_in(max(0.0, identity.expires_at - time.time()))
+        connection.expire_in(max(0.0, identity.expires_at - self.clock.now() / 1000))
 
     async def announce(self, connection: Connection, status: Status | None, *, again: bool = False) -> None:
         """Enter the connection into the shared presence, with a status or keeping the one there is; `again`

@@ -81,6 +81,9 @@ class Node:
                 start_new_session=True,
             )
 
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
@@ -94,8 +97,17 @@ class Node:
         assert self._process is not None
         return await asyncio.to_thread(self._process.wait)
 
+    async def heal(self) -> None:
+        """Whole lines, and it runs."""
+        await self.redis.heal()
+        await self.postgres.heal()
+        if self.alive():
+            self.signal(signal.SIGCONT)
+        else:
+            self.start()
+
     async def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.alive():
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGTERM)
             await self.ended()
@@ -198,6 +210,16 @@ class Cluster:
         await asyncio.to_thread(self.embedded_postgres.restart_if_dead)
 
     # When it is over
+
+    async def heal(self) -> None:
+        """Everything runs, every line is whole."""
+        if not self.valkey.alive():
+            await self.revive_valkey()
+        if not self.embedded_postgres.alive():
+            await self.revive_postgres()
+        for node in self.nodes:
+            await node.heal()
+        await self.ready()
 
     async def drained(self) -> None:
         """Every journal entry is on record."""

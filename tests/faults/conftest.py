@@ -16,5 +16,5 @@ async def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
 
 @pytest_asyncio.fixture
 async def cluster(shared_cluster: Cluster) -> Cluster:
-    await shared_cluster.ready()
+    await shared_cluster.heal()
     return shared_cluster

@@ -47,6 +47,17 @@ async def test_that_a_token_has_expired_is_told_only_to_who_had_it() -> None:
     assert codes == ["token_expired", "unauthorized"]
 
 
+async def test_times_of_tokens_are_compared_with_the_clock_that_is_given() -> None:
+    for now, code in ((90, "unauthorized"), (91, None), (199, None), (200, "token_expired")):
+        verifier = TokenVerifier(secret=SECRET, now=lambda now=now: now)  # type: ignore[misc]  # bound now
+        token = signed(nbf=101, iat=500, exp=200)
+        if code is None:
+            assert await verifier.verify(token)
+        else:
+            with pytest.raises(Refused, match=code):
+                await verifier.verify(token)
+
+
 @pytest.mark.parametrize("exp", FAR)
 async def test_a_far_expiry_overflows_nothing(world: World, exp: float) -> None:
     mia = world.customer()
