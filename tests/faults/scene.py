@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -109,12 +110,18 @@ class Scene:
 
     async def mechanic(self, node: Node) -> Ear:
         """Registered, approved and online by this node."""
-        actor = Actor(self, "mechanic")
-        await self.cluster.postgres.execute(
+        (ear,) = await self.mechanics(1, node)
+        return ear
+
+    async def mechanics(self, count: int, *nodes: Node) -> list[Ear]:
+        """So many, spread over these nodes or all."""
+        actors = [Actor(self, "mechanic") for _ in range(count)]
+        await self.cluster.postgres.executemany(
             "INSERT INTO mechanics (id, first_name, last_name, status) VALUES ($1, 'A', 'M', 'approved')",
-            actor.id,
+            [(actor.id,) for actor in actors],
         )
-        return await actor.connect(node)
+        places = zip(actors, itertools.cycle(nodes or self.cluster.nodes), strict=False)
+        return await asyncio.gather(*(actor.connect(node) for actor, node in places))
 
     def customer(self) -> Actor:
         actor = Actor(self, "customer")
