@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from hub.domain import commands as cmd
 from hub.domain.decide import Decision, decide
-from hub.domain.errors import ActiveSessionExists, HubError, Refused, StoreFailed, Unavailable
+from hub.domain.errors import ActiveSessionExists, HubError, Recovering, Refused, StoreFailed, Unavailable
 from hub.domain.footprint import Footprint, footprint
 from hub.domain.ids import new_id
 from hub.domain.model import Candidate, Event, Mechanic, Session
@@ -249,7 +249,7 @@ class Dispatcher:
         if not snapshot.epoch:
             self.gate.suspect()
         if not snapshot.epoch or not self.gate.is_open:
-            raise _recovering()
+            raise Recovering
 
     async def _standby(self, session: Session | None, command: cmd.Command) -> dict[str, Candidate]:
         if session is None or not isinstance(command, _MOVES_ON):
@@ -317,7 +317,7 @@ class Dispatcher:
             if outcome is Outcome.EPOCH:
                 self.gate.suspect()
                 if not doubt:
-                    raise _recovering()
+                    raise Recovering
                 # Whether it happened shows once the record is back; recovery opens the gate again.
                 self.gate.shut()
                 await self.gate.passed()
@@ -364,10 +364,6 @@ def _candidate(person: Mechanic, contact: Contact) -> Candidate:
 
 async def _give_way(attempt: int) -> None:
     await asyncio.sleep(random.random() * 0.002 * min(attempt, 10))
-
-
-def _recovering() -> Unavailable:
-    return Unavailable("recovering", "Live data is being restored; try again shortly.", retry_after=2)
 
 
 def _contended() -> Unavailable:

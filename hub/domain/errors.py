@@ -4,6 +4,7 @@ HubError
 ├── Refused                what was asked is against the rules; nothing happened
 │   └── ActiveSessionExists
 └── Unavailable            not now; nothing happened and nothing will: retry
+    ├── Recovering         Redis has lost data, which is being restored
     └── StoreFailed        a store did not answer; whether a write happened is for the caller to find out
 """
 
@@ -79,6 +80,13 @@ class Unavailable(HubError):
     def __init__(self, code: str, detail: str, *, retry_after: int = 1) -> None:
         super().__init__(code, detail)
         self.retry_after = retry_after
+
+
+class Recovering(Unavailable):
+    """Redis has lost data: what it says now, or does not say, is not the truth."""
+
+    def __init__(self) -> None:
+        super().__init__("recovering", "Live data is being restored; try again shortly.", retry_after=2)
 
 
 class StoreFailed(Unavailable):

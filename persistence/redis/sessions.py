@@ -7,6 +7,7 @@ import msgpack  # type: ignore[import-untyped]  # ships neither stubs nor a mark
 import msgspec
 
 from hub.domain.decision import Decision
+from hub.domain.errors import Recovering
 from hub.domain.footprint import Footprint, footprint
 from hub.domain.ids import assignment_of, session_of, shard_of_session, shard_of_user
 from hub.domain.model import FINISHED_KEYS_LIVE_MS, Session
@@ -108,23 +109,24 @@ class RedisSessions:
 
     async def get(self, session_ids: Sequence[str]) -> list[Session | None]:
         commands = [("HGETALL", keys.session(self.shard(sid), sid)) for sid in session_ids]
-        return [session_from(fields) for fields in await self._client.calls(commands)]
+        replies = await self._read({self.shard(sid) for sid in session_ids}, commands)
+        return [session_from(fields) for fields in replies]
 
     async def active_of(self, customer_id: str) -> Session | None:
         shard = shard_of_user(customer_id, self.shards)
-        session_id = await self._client.call("GET", keys.active(shard, customer_id))
+        (session_id,) = await self._read({shard}, [("GET", keys.active(shard, customer_id))])
         return (await self.get([session_id]))[0] if session_id else None
 
     async def offered_to(self, mechanic_id: str) -> list[Session]:
         """The sessions whose turn is this mechanic's."""
         commands = [("SMEMBERS", keys.offers(shard, mechanic_id)) for shard in range(self.shards)]
-        members = await self._client.calls(commands)
+        members = await self._read(range(self.shards), commands)
         found = await self.get([session_of(member) for part in members for member in part])
         return [s for s in found if s is not None and s.offered_to == mechanic_id]
 
     async def held_by(self, mechanic_id: str) -> list[Session]:
         shard = shard_of_user(mechanic_id, self.shards)
-        members = await self._client.call("SMEMBERS", keys.work(shard, mechanic_id))
+        (members,) = await self._read({shard}, [("SMEMBERS", keys.work(shard, mechanic_id))])
         return [s for s in await self.get(list(members)) if s is not None and s.held_by == mechanic_id]
 
     async def open(self, limit: int, *, before: tuple[int, str] | None = None) -> list[Session]:
@@ -135,7 +137,7 @@ class RedisSessions:
             ("ZRANGE", keys.open_requests(shard), top, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + slack)
             for shard in range(self.shards)
         ]
-        members = await self._client.calls(commands)
+        members = await self._read(range(self.shards), commands)
         found = await self.get([session_of(member) for part in members for member in part])
         listed = [s for s in found if s is not None and s.open_at is not None]
         if before:
@@ -146,8 +148,17 @@ class RedisSessions:
     async def declined_by(self, mechanic_id: str, sessions: Sequence[Session]) -> set[str]:
         """Those of the sessions that this mechanic has declined."""
         commands = [("SISMEMBER", keys.declined(self.shard(s.id), s.id), mechanic_id) for s in sessions]
-        replies = await self._client.calls(commands)
+        replies = await self._read({self.shard(s.id) for s in sessions}, commands)
         return {s.id for s, declined in zip(sessions, replies, strict=True) if declined}
+
+    async def _read(self, shards: Iterable[int], commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The replies; raises `Recovering` where one of the shards has lost its data: then nothing that is
+        absent is known to be absent."""
+        epochs = [("GET", keys.epoch(shard)) for shard in shards]
+        replies = await self._client.calls([*commands, *epochs])
+        if not all(replies[len(commands) :]):
+            raise Recovering
+        return replies[: len(commands)]
 
     async def due(self, shard: int, limit: int) -> Due:
         now, head, *rest = await self._client.run(

@@ -26,7 +26,7 @@ _ON_RECORD = {
 }
 """What must be on record of an operation that was acknowledged."""
 
-_BY_WHOEVER = {"end"}
+_BY_WHOEVER = {"end", "complete"}
 """Acknowledged again where somebody else was first."""
 
 _ENDS_A_TURN = {"accepted", "declined", "offer_expired", "cancelled", "expired"}

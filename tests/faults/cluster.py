@@ -56,6 +56,7 @@ class Node:
         self.postgres = postgres
         self.log = directory / f"{name}.log"
         self._urls = urls
+        self._read = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,6 +81,12 @@ class Node:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def news(self) -> list[str]:
+        """Lines of the log since the last time."""
+        lines = self.log.read_text().splitlines()
+        start, self._read = self._read, len(lines)
+        return lines[start:]
 
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -215,6 +222,7 @@ class Cluster:
         """Everything runs, every line is whole."""
         if not self.valkey.alive():
             await self.revive_valkey()
+        os.kill(self.valkey.pid, signal.SIGCONT)
         if not self.embedded_postgres.alive():
             await self.revive_postgres()
         for node in self.nodes:
@@ -234,11 +242,11 @@ class Cluster:
             return False
 
     def complaints(self) -> list[str]:
-        """What no node may ever have in its log."""
+        """What no node may ever have in its log; each is told once."""
         return [
             f"{node.name}: {line}"
             for node in self.nodes
-            for line in node.log.read_text().splitlines()
+            for line in node.news()
             if any(word in line for word in _NEVER_LOGGED)
         ]
 
@@ -257,7 +265,7 @@ async def open_cluster(directory: Path, *, nodes: int = 3) -> AsyncIterator[Clus
         async with flag_store(embedded_postgres.url) as flags:
             await flags.set_flag(FAVORITES_PRIORITY, is_enabled=True)
         async with (
-            httpx.AsyncClient(timeout=10, trust_env=False, limits=httpx.Limits(max_connections=400)) as http,
+            httpx.AsyncClient(timeout=5, trust_env=False, limits=httpx.Limits(max_connections=400)) as http,
             asyncpg.create_pool(embedded_postgres.url, min_size=1, max_size=4) as postgres,
         ):
             cluster = Cluster(directory, valkey, embedded_postgres, http, postgres)

@@ -17,4 +17,5 @@ async def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
 @pytest_asyncio.fixture
 async def cluster(shared_cluster: Cluster) -> Cluster:
     await shared_cluster.heal()
+    shared_cluster.complaints()
     return shared_cluster

@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from hub.domain import commands as cmd
+from hub.domain.errors import Recovering
 from hub.domain.footprint import footprint
 from hub.domain.ids import new_id, new_session_id
 from hub.domain.model import Session
@@ -286,3 +287,23 @@ async def test_epochs_are_read_and_set_by_shard(bench: Bench) -> None:
 
     assert (epochs[1], epochs[2]) == (None, "second")
     assert all(epochs[shard] for shard in (0, 3))
+
+
+# Data lost
+
+
+async def test_of_lost_data_nothing_is_said(bench: Bench) -> None:
+    """Not even that there is nothing."""
+    session = await book(bench, online(ANA))
+    await bench.raw.flushall()
+    sessions = bench.sessions
+    for read in (
+        lambda: sessions.get([session.id]),
+        lambda: sessions.active_of(CUSTOMER),
+        lambda: sessions.offered_to(ANA),
+        lambda: sessions.held_by(ANA),
+        lambda: sessions.open(10),
+        lambda: sessions.declined_by(ANA, [session]),
+    ):
+        with pytest.raises(Recovering):
+            await read()

@@ -1,0 +1,144 @@
+"""Valkey that dies, forgets, remembers too little, stalls or refuses: nobody is stuck and nothing that was
+answered is lost."""
+
+import asyncio
+import os
+import signal
+
+from tests.faults.cluster import LEASE_S, Cluster
+from tests.faults.crowd import Size
+from tests.faults.scene import scene
+from tests.faults.trial import trial
+
+CROWD = Size(mechanics=12, customers=12, bookings=3)
+
+
+async def test_it_is_killed_in_traffic_and_restarted_on_its_file(cluster: Cluster) -> None:
+    async with trial(cluster, 21, CROWD) as held:
+        for bookings in (6, 16):
+            await held.under_way(bookings)
+            await cluster.kill_valkey()
+            await cluster.revive_valkey()
+
+
+async def test_it_is_flushed_in_traffic(cluster: Cluster) -> None:
+    async with trial(cluster, 22, CROWD) as held:
+        for bookings in (6, 16, 26):
+            await held.under_way(bookings)
+            await cluster.redis.flushall()
+
+
+async def test_it_is_flushed_right_after_an_acknowledgement(cluster: Cluster) -> None:
+    async with scene(cluster) as people:
+        ana, ben = await people.mechanics(2)
+        mia, zoe = people.customer(), people.customer()
+        offered = await mia.prefer(ana.actor, priority_window_minutes=10)
+        await ana.event("priority_session_request")
+        session = await zoe.book()
+        await ben.offer(session)
+        assert await ben.actor.answer("accept", session["id"])
+        await cluster.redis.flushall()
+        mine = await zoe.persist(lambda hub: hub.active_session())
+        assert mine["session"]["id"] == session["id"]
+        assert await ana.actor.answer("accept", offered["id"])
+
+
+async def test_it_is_away_for_longer_than_a_lease_and_nobody_goes_offline_for_it(cluster: Cluster) -> None:
+    async with scene(cluster) as people:
+        ears, mia = await people.mechanics(6), people.customer()
+        watcher = await mia.connect(cluster.nodes[0])
+        await watcher.socket.request("watch", mechanic_ids=[ear.actor.id for ear in ears])
+        for node in cluster.nodes:
+            await node.redis.refuse()
+        await asyncio.sleep(LEASE_S * 2)
+        await cluster.heal()
+
+        session = await mia.book()
+        await asyncio.gather(*(ear.offer(session) for ear in ears))
+        await watcher.quiet()
+        updates = [event["payload"] for event in watcher.heard if event["event"] == "presence_update"]
+        assert [update for update in updates if not update["is_online"]] == []
+
+
+async def test_its_scripts_are_forgotten(cluster: Cluster) -> None:
+    async with trial(cluster, 24, CROWD) as held:
+        for bookings in (4, 12, 20, 28):
+            await held.under_way(bookings)
+            await cluster.redis.script_flush()
+
+
+async def test_it_has_no_memory_left(cluster: Cluster) -> None:
+    async with trial(cluster, 25, CROWD) as held:
+        await held.under_way(6)
+        await cluster.redis.config_set("maxmemory", 1)
+        await asyncio.sleep(LEASE_S)
+        await cluster.redis.config_set("maxmemory", 0)
+
+
+async def test_what_it_refuses_is_refused_whole(cluster: Cluster) -> None:
+    async with scene(cluster) as people:
+        ana, mia = (await people.mechanics(1))[0], people.customer()
+        await cluster.redis.config_set("maxmemory", 1)
+        try:
+            refusal = await cluster.http.post(
+                f"{cluster.nodes[0].url}/api/intake/start",
+                json={"plan_code": "free"},
+                headers={"Authorization": f"Bearer {mia.token}"},
+            )
+        finally:
+            await cluster.redis.config_set("maxmemory", 0)
+        assert (refusal.status_code, refusal.json()["code"]) == (503, "unavailable")
+        assert int(refusal.headers["retry-after"]) >= 1
+        assert (await mia.persist(lambda hub: hub.active_session()))["session"] is None
+        await ana.offer(await mia.book())
+
+
+async def test_lines_to_it_are_cut(cluster: Cluster) -> None:
+    async with trial(cluster, 26, CROWD) as held:
+        for bookings in range(2, 32, 2):
+            await held.under_way(bookings)
+            cluster.nodes[bookings // 2 % 3].redis.cut()
+
+
+async def test_its_answers_are_lost(cluster: Cluster) -> None:
+    """Half-open lines: what is asked arrives and happens, and nobody hears of it for longer than a lease."""
+    async with trial(cluster, 27, CROWD) as held:
+        await held.under_way(6)
+        cluster.nodes[0].redis.half_open()
+        await held.under_way(12)
+        await cluster.nodes[0].redis.heal()
+
+
+async def test_it_is_far_away(cluster: Cluster) -> None:
+    async with trial(cluster, 28, Size(mechanics=6, customers=6, bookings=2)) as held:
+        await held.under_way(2)
+        for node in cluster.nodes:
+            node.redis.delay(0.1)
+        await held.under_way(9)
+        await cluster.heal()
+
+
+async def test_it_is_slow_and_sockets_live_on(cluster: Cluster) -> None:
+    """Nobody's pongs wait behind a command that waits for the store, for longer than a ping may take."""
+    async with scene(cluster) as people:
+        ears = await people.mechanics(3)
+        for node in cluster.nodes:
+            node.redis.delay(0.4)
+        asking = [asyncio.create_task(ear.socket.request("heartbeat")) for ear in ears for _ in range(6)]
+        await asyncio.sleep(5)
+        await asyncio.gather(*asking)
+        await cluster.heal()
+        for ear in ears:
+            await ear.quiet()
+
+
+async def test_it_is_suspended_and_what_was_refused_meanwhile_does_not_happen_after_all(
+    cluster: Cluster,
+) -> None:
+    async with trial(cluster, 29, CROWD) as held:
+        await held.under_way(6)
+        os.kill(cluster.valkey.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(6)
+        finally:
+            os.kill(cluster.valkey.pid, signal.SIGCONT)
