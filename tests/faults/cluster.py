@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,9 @@ SETTINGS = {
     "HUB_LOG_FORMAT": "json",
 }
 """Times short enough to wait for."""
+
+_CLIENTS = 32
+"""HTTP clients that a crowd shares: one looks through all of its connections for every request."""
 
 _NEVER_LOGGED = ("Traceback", "loop_died", "task_failed")
 
@@ -142,13 +145,14 @@ class Cluster:
         directory: Path,
         valkey: EmbeddedValkey,
         embedded_postgres: EmbeddedPostgres,
-        http: httpx.AsyncClient,
+        clients: Sequence[httpx.AsyncClient],
         postgres: asyncpg.Pool,
     ) -> None:
         self.directory = directory
         self.valkey = valkey
         self.embedded_postgres = embedded_postgres
-        self.http = http
+        self.clients = clients
+        self.http = clients[0]
         self.postgres = postgres
         self.redis: Redis = Redis.from_url(valkey.url, decode_responses=True)
         self.nodes: list[Node] = []
@@ -216,6 +220,12 @@ class Cluster:
     async def revive_postgres(self) -> None:
         await asyncio.to_thread(self.embedded_postgres.restart_if_dead)
 
+    async def set_read_only(self, refuse: bool) -> None:
+        """Whether Postgres refuses every write, in transactions that begin from now on."""
+        await self.postgres.execute("SET default_transaction_read_only = off")
+        await self.postgres.execute(f"ALTER SYSTEM SET default_transaction_read_only = {refuse}")
+        await self.postgres.execute("SELECT pg_reload_conf()")
+
     # When it is over
 
     async def heal(self) -> None:
@@ -234,6 +244,12 @@ class Cluster:
         await self.ready()
         await until(self._is_drained)
 
+    async def forget(self, session_ids: Collection[str]) -> None:
+        """As if the time had passed for which Redis keeps these sessions, which are over."""
+        async for name in self.redis.scan_iter("hub:{*}:*:*", count=1000):
+            if name.rpartition(":")[2] in session_ids:
+                await self.redis.unlink(name)
+
     async def _is_drained(self) -> bool:
         try:
             names = [name async for name in self.redis.scan_iter("hub:{*}:journal")]
@@ -250,9 +266,10 @@ class Cluster:
             if any(word in line for word in _NEVER_LOGGED)
         ]
 
-    async def clear(self) -> None:
-        """Forget what the last crowd did. The nodes go on."""
-        await self.postgres.execute("TRUNCATE sessions, session_events, customers, mechanics CASCADE")
+
+def _client() -> httpx.AsyncClient:
+    limits = httpx.Limits(max_connections=None)
+    return httpx.AsyncClient(timeout=5, trust_env=False, verify=False, limits=limits)
 
 
 @contextlib.asynccontextmanager
@@ -264,11 +281,12 @@ async def open_cluster(directory: Path, *, nodes: int = 3) -> AsyncIterator[Clus
         await migrator(embedded_postgres.url).up()
         async with flag_store(embedded_postgres.url) as flags:
             await flags.set_flag(FAVORITES_PRIORITY, is_enabled=True)
-        async with (
-            httpx.AsyncClient(timeout=5, trust_env=False, limits=httpx.Limits(max_connections=400)) as http,
-            asyncpg.create_pool(embedded_postgres.url, min_size=1, max_size=4) as postgres,
-        ):
-            cluster = Cluster(directory, valkey, embedded_postgres, http, postgres)
+        async with contextlib.AsyncExitStack() as open_things:
+            clients = [await open_things.enter_async_context(_client()) for _ in range(_CLIENTS)]
+            postgres = await open_things.enter_async_context(
+                asyncpg.create_pool(embedded_postgres.url, min_size=1, max_size=4)
+            )
+            cluster = Cluster(directory, valkey, embedded_postgres, clients, postgres)
             for _ in range(nodes):
                 await cluster.add_node()
             await cluster.ready()

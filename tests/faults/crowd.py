@@ -45,7 +45,7 @@ class Network(Struct, frozen=True, kw_only=True):
     """How to reach the hub."""
 
     urls: Sequence[str]
-    http: httpx.AsyncClient
+    clients: Sequence[httpx.AsyncClient]
     secret: str
 
 
@@ -55,11 +55,12 @@ class Person:
         self.role = role
         self.dice = dice
         self.network = network
+        self.http = dice.choice(network.clients)
         self.history = history
         self.token = issue(network.secret, role=role, user_id=self.id, ttl=86_400, name=self.id[:8])
 
     def hub(self) -> HubHttp:
-        return HubHttp(self.network.http, self.dice.choice(self.network.urls), self.token)
+        return HubHttp(self.http, self.dice.choice(self.network.urls), self.token)
 
     async def pause(self, shortest: float, longest: float) -> None:
         """People take their time."""
@@ -232,7 +233,7 @@ class Customer(Person):
                     self.history.saw(mine)
                     if mine["session"] is None or mine["session"]["id"] != session_id:
                         break
-                    await self.pause(0.1, 0.4)
+                    await self.pause(0.2, 1.0)
         await self.act("end", session_id, lambda hub: hub.end(session_id))
 
     def _wish(self) -> dict[str, Any]:

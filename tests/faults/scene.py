@@ -22,7 +22,7 @@ class Actor(Person):
     """Somebody who does what the test says, by whichever node it names."""
 
     def __init__(self, scene: "Scene", role: str) -> None:
-        network = Network(urls=scene.cluster.urls, http=scene.cluster.http, secret=SECRET)
+        network = Network(urls=scene.cluster.urls, clients=scene.cluster.clients, secret=SECRET)
         super().__init__(network, scene.history, role, random.Random(uuid.uuid4().int))
         self._scene = scene
 
@@ -32,7 +32,7 @@ class Actor(Person):
         return ear
 
     def hub_at(self, node: Node) -> HubHttp:
-        return HubHttp(self.network.http, node.url, self.token)
+        return HubHttp(self.http, node.url, self.token)
 
     async def book(self, key: str = "first", *, by: Node | None = None, **wish: Any) -> Body:
         """Asked for until it is granted, of this node first; the session."""

@@ -10,6 +10,8 @@ from tests.faults.crowd import Crowd, Network, Size
 from tests.faults.evidence import gather_evidence
 from tests.redis.bench import until
 
+_PATIENCE_S = 120.0
+
 
 class Trial:
     def __init__(self, cluster: Cluster, crowd: Crowd) -> None:
@@ -19,14 +21,16 @@ class Trial:
 
     async def under_way(self, bookings: int) -> None:
         """So many have been acknowledged since the beginning."""
+        assert await self.reached(bookings), f"the crowd went home after {self.crowd.booked()} bookings"
 
-        async def enough() -> bool:
-            if self._living.done():
-                self._living.result()
-                raise AssertionError(f"the crowd went home after {self.crowd.booked()} bookings")
-            return self.crowd.booked() >= bookings
+    async def reached(self, bookings: int) -> bool:
+        """As soon as so many have been acknowledged; False where the crowd goes home before."""
 
-        await until(enough)
+        async def decided() -> bool:
+            return self._living.done() or self.crowd.booked() >= bookings
+
+        await until(decided, _PATIENCE_S)
+        return self.crowd.booked() >= bookings
 
     async def over(self) -> None:
         """Everyone has gone home, and everything is on record."""
@@ -46,9 +50,9 @@ class Trial:
 
 
 @contextlib.asynccontextmanager
-async def trial(cluster: Cluster, seed: int, size: Size) -> AsyncIterator[Trial]:
+async def gathered(cluster: Cluster, seed: int, size: Size) -> AsyncIterator[Trial]:
     """Whatever is broken within must be whole again at the end of the block."""
-    crowd = Crowd(Network(urls=cluster.urls, http=cluster.http, secret=SECRET), seed, size)
+    crowd = Crowd(Network(urls=cluster.urls, clients=cluster.clients, secret=SECRET), seed, size)
     await crowd.register(cluster.postgres)
     held = Trial(cluster, crowd)
     try:
@@ -56,6 +60,13 @@ async def trial(cluster: Cluster, seed: int, size: Size) -> AsyncIterator[Trial]
         await held.over()
     finally:
         await held.abandon()
+
+
+@contextlib.asynccontextmanager
+async def trial(cluster: Cluster, seed: int, size: Size) -> AsyncIterator[Trial]:
+    """Fails where anything is wrong in the end."""
+    async with gathered(cluster, seed, size) as held:
+        yield held
     wrong = await held.verdict()
     assert not wrong, f"seed {seed}:\n" + "\n".join(wrong[:20])
     assert cluster.complaints() == []

@@ -79,9 +79,9 @@ async def open_bench(url: str) -> AsyncIterator[Bench]:
     await raw.aclose()
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], patience_s: float = PATIENCE_S) -> None:
     """Returns as soon as the condition holds; fails when it does not for long."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         while not await condition():  # noqa: ASYNC110  # what is awaited happens in another process
             await asyncio.sleep(0.002)
 
