@@ -5,8 +5,10 @@ commands a tick affordable, and callers need not know of each other.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import count, repeat
+from typing import Any, NamedTuple
 
 import redis.exceptions as failures
 from redis.asyncio import Redis
@@ -20,6 +22,7 @@ _BATCH = 256
 _SOCKET_TIMEOUT = 1.0
 _RETRIES = 3
 _BACKOFF_S = 0.02
+_ANEW = "Redis was started anew, and its data has to be examined first."
 
 Argument = str | bytes | int | float
 
@@ -29,6 +32,8 @@ class RedisClient:
     one that a repetition does not harm."""
 
     def __init__(self, url: str) -> None:
+        self.trusted: str | None = None
+        """The run of the server whose data was examined: `once` goes to no other. None: to any."""
         self.redis = Redis.from_url(
             url,
             decode_responses=True,
@@ -37,28 +42,33 @@ class RedisClient:
             socket_connect_timeout=_SOCKET_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             max_connections=64,
+            redis_connect_func=_greet,
         )
-        self._waiting: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = []
+        self._waiting: list[_Call] = []
         self._flights: set[asyncio.Task[None]] = set()
 
     async def call(self, *command: Argument) -> Any:
         """The reply; raises `StoreFailed` where there is none after some attempts, or the server refuses."""
-        for attempt in range(_RETRIES):
+        doubt = False
+        for attempt in count():
             try:
                 return await self.call_once(*command)
             except StoreFailed as failure:
-                if not failure.maybe_done:
+                doubt = doubt or failure.maybe_done
+                if not failure.maybe_done and not isinstance(failure, NotReached):
                     raise
+                if attempt == _RETRIES:
+                    raise StoreFailed(failure.detail, maybe_done=doubt) from failure
                 await asyncio.sleep(_BACKOFF_S * 2**attempt)
-        return await self.call_once(*command)
 
-    async def call_once(self, *command: Argument) -> Any:
-        """For a caller who must know of every attempt whose outcome is in doubt."""
+    async def call_once(self, *command: Argument, fenced: bool = False) -> Any:
+        """For a caller who must know of every attempt whose outcome is in doubt. `fenced`: not to a server
+        whose data nobody has examined."""
         # Here, so that what cannot be encoded fails its own caller and not the whole pipeline. And a name
         # in bytes keeps the library from rewriting the reply.
         encoded = tuple(part.encode() if isinstance(part, str) else part for part in command)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._send(encoded, future)
+        self._send(_Call(encoded, future, fenced))
         return await future
 
     async def calls(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
@@ -66,21 +76,26 @@ class RedisClient:
         return await asyncio.gather(*(self.call(*command) for command in commands))
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Argument, once: bool = False) -> Any:
-        call = self.call_once if once else self.call
+        call = partial(self.call_once, fenced=True) if once else self.call
         try:
             return await call("EVALSHA", script.digest, len(keys), *keys, *arguments)
         except failures.NoScriptError:
             return await call("EVAL", script.text, len(keys), *keys, *arguments)
+
+    async def landed(self) -> None:
+        """Whatever is on its way has been answered or given up."""
+        if self._flights:
+            await asyncio.wait(set(self._flights))
 
     async def close(self) -> None:
         if self._flights:
             await asyncio.gather(*self._flights, return_exceptions=True)
         await self.redis.aclose()
 
-    def _send(self, command: tuple[Argument, ...], future: asyncio.Future[Any]) -> None:
+    def _send(self, call: "_Call") -> None:
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._take_off)
-        self._waiting.append((command, future))
+        self._waiting.append(call)
 
     def _take_off(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -89,22 +104,64 @@ class RedisClient:
             self._flights.add(task)
             task.add_done_callback(self._flights.discard)
 
-    async def _fly(self, batch: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]]) -> None:
+    async def _fly(self, batch: list["_Call"]) -> None:
+        pool = self.redis.connection_pool
+        try:
+            connection = await pool.get_connection()
+        except (failures.RedisError, OSError, TimeoutError) as error:
+            _answer(batch, [NotReached(error)] * len(batch))
+            return
+        if self.trusted not in (None, connection.run):
+            _answer([call for call in batch if call.fenced], repeat(StoreFailed(_ANEW, maybe_done=False)))
+            batch = [call for call in batch if not call.fenced]
+        pipeline = self.redis.pipeline(transaction=False)
+        # The very connection that was looked at, and its place in the pool is given back by the pipeline.
+        pipeline.connection = connection
+        for call in batch:
+            pipeline.execute_command(*call.command)
         replies: list[Any]
         try:
-            pipeline = self.redis.pipeline(transaction=False)
-            for command, _ in batch:
-                pipeline.execute_command(*command)
             replies = await pipeline.execute(raise_on_error=False)
         except (failures.RedisError, OSError, TimeoutError) as error:
-            replies = [_translate(error)] * len(batch)
-        for (_, future), reply in zip(batch, replies, strict=True):
-            if future.done():
-                continue
-            if isinstance(reply, Exception):
-                future.set_exception(_translate(reply))
-            else:
-                future.set_result(reply)
+            replies = [error] * len(batch)
+        finally:
+            await pipeline.reset()
+        _answer(batch, replies)
+
+
+class _Call(NamedTuple):
+    command: tuple[Argument, ...]
+    future: asyncio.Future[Any]
+    fenced: bool
+
+
+class NotReached(StoreFailed):
+    """There was no server to send anything to, or it is not ready."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"Redis is away: {type(error).__name__}", maybe_done=False)
+
+
+async def _greet(connection: Any) -> None:
+    """Learn which run of the server a new connection leads to, before anything is sent on it."""
+    await connection.on_connect()
+    await connection.send_command("INFO", "server", "persistence")
+    facts = dict(
+        line.split(":", 1) for line in (await connection.read_response()).splitlines() if ":" in line
+    )
+    if facts["loading"] != "0":
+        raise failures.BusyLoadingError("The server is loading its data.")
+    connection.run = facts["run_id"]
+
+
+def _answer(batch: Iterable[_Call], replies: Iterable[Any]) -> None:
+    for call, reply in zip(batch, replies, strict=False):
+        if call.future.done():
+            continue
+        if isinstance(reply, Exception):
+            call.future.set_exception(_translate(reply))
+        else:
+            call.future.set_result(reply)
 
 
 def _translate(error: Exception) -> Exception:
