@@ -24,6 +24,7 @@ from persistence.redis.bus import RedisBus
 from persistence.redis.client import RedisClient
 from persistence.redis.inspection import RedisInspection
 from persistence.redis.journal import RedisJournal
+from persistence.redis.live import RedisLive
 from persistence.redis.presence import RedisPresence
 from persistence.redis.sessions import RedisSessions
 from persistence.redis.survey import RedisSurvey
@@ -67,6 +68,7 @@ def _stores(
 
     return Stores(
         sessions=RedisSessions(redis, settings.shards),
+        live=RedisLive(redis, settings.shards),
         presence=presence,
         journal=RedisJournal(redis, settings.shards),
         bus=RedisBus(redis, settings.shards),

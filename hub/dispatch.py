@@ -277,7 +277,7 @@ class Dispatcher:
             owed=[(f"work:{decision.session.id}:{mechanic_id}", due) for mechanic_id in owed],
         )
         if outcome in HAPPENED:
-            self._tell(decision, command_id, detail)
+            self._tell(decision, command_id, detail, snapshot.epoch)
             await self._pay(decision.session, owed, due)
             return True
         if outcome is Outcome.FULL:
@@ -306,6 +306,7 @@ class Dispatcher:
                     snapshot, decision, command_id=command_id, hints=hints, journal_max=journal_max, owed=owed
                 )
             except StoreFailed as failure:
+                self.gate.suspect()
                 doubt = doubt or failure.maybe_done
                 if not doubt:
                     raise
@@ -323,7 +324,7 @@ class Dispatcher:
                 await self.gate.passed()
             return outcome, detail
 
-    def _tell(self, decision: Decision, command_id: str, entry_id: str) -> None:
+    def _tell(self, decision: Decision, command_id: str, entry_id: str, epoch: str) -> None:
         session = decision.session
         entry = JournalEntry(
             shard=self.sessions.shard(session.id),
@@ -331,6 +332,7 @@ class Dispatcher:
             command_id=command_id,
             session=session if decision.changed else None,
             events=decision.events,
+            epoch=epoch,
         )
         self._on_commit(entry)
         for event in decision.events:

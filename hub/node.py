@@ -26,18 +26,21 @@ from hub.checkout import CheckoutDesk
 from hub.clock import StoreClock
 from hub.desk import Desk
 from hub.dispatch import Dispatcher, DispatchPolicy, Gate
+from hub.domain.model import Session
 from hub.domain.records import JournalEntry
 from hub.identity import TokenVerifier
 from hub.loops.bus_listener import BusListener
 from hub.loops.inbox import LeftEvents
 from hub.loops.journal_writer import JournalWriter
 from hub.loops.kept import KeptTail
+from hub.loops.memories import Memories
 from hub.loops.node_lease import NodeLease
 from hub.loops.presence_mirror import PresenceMirror
 from hub.loops.ranks import Ranks
 from hub.loops.reconciler import Reconciler
 from hub.loops.recovery import Recovery
 from hub.loops.refunds import Refunds
+from hub.loops.restorer import Restorer
 from hub.loops.sweeper import Sweeper
 from hub.metrics import Metrics
 from hub.ports import Stores
@@ -50,7 +53,7 @@ from hub.sockets.registry import Registry
 from hub.sockets.server import HubServer, server_config
 from hub.wire import hints
 from hub.wire.announce import Announcer
-from hub.wire.hints import Hint
+from hub.wire.hints import Hint, Remembered
 from hub.wire.http import Obstacle
 
 logger = logging.getLogger("hub.node")
@@ -186,6 +189,7 @@ class Node:
             dispatcher=self.dispatcher,
             on_due=self.sweeper.wake,
             on_recorded=self._kept.recorded,
+            on_remembered=lambda node, ahead: self.recovery.remembered(node, ahead),
             on_presence=self.mirror.note,
         )
         self.listener = BusListener(bus=stores.bus, heard=hearing.heard, resync=hearing.resync)
@@ -206,11 +210,26 @@ class Node:
         )
         self.recovery = Recovery(
             gate=self.gate,
-            sessions=stores.sessions,
+            live=stores.live,
             record=stores.record,
             kept=self._kept,
+            memories=Memories(
+                kept=self._kept,
+                live=stores.live,
+                sessions=stores.sessions,
+                journal=stores.journal,
+                record=stores.record,
+                alarm=self.metrics.alarm,
+            ),
+            restorer=Restorer(live=stores.live, sessions=stores.sessions, record=stores.record),
+            others=lambda: self.lease.living() - {self.id},
+            ask_others=lambda: self._tell_nodes(Hint(loss=True)),
+            say=lambda ahead: self._tell_nodes(
+                Hint(remembered=Remembered(node=self.id, ahead=sorted(ahead)))
+            ),
             announce_all=self.endpoint.announce_all,
-            warn_others=self._warn_others,
+            announce=self._announce_restored,
+            wait_s=self.settings.node_lease_seconds,
         )
 
     def _make_keepers(self) -> None:
@@ -346,10 +365,13 @@ class Node:
         )
         return HubServer(config, registry=self.registry, gate=self.upgrades, drain_seconds=drain_seconds)
 
-    async def _warn_others(self) -> bool:
-        """Tell the other nodes that data was lost; whether there are any."""
-        await self._stores.bus.publish(0, hints.encode(Hint(loss=True)))
-        return len(self.lease.nodes) > 1
+    async def _tell_nodes(self, hint: Hint) -> None:
+        await self._stores.bus.publish(0, hints.encode(hint))
+
+    async def _announce_restored(self, session: Session) -> None:
+        """Whoever is offered it may have a connection elsewhere."""
+        if session.offered_to is not None:
+            await self.dispatcher.mechanic_moved(session.offered_to)
 
     def _committed(self, entry: JournalEntry) -> None:
         self._kept.keep(entry)

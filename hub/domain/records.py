@@ -53,13 +53,59 @@ class Due(Struct, frozen=True, kw_only=True):
 
 
 class JournalEntry(Struct, frozen=True, kw_only=True):
-    """One commit on its way to Postgres: the session's new values (None: history only) and its events."""
+    """One commit on its way to Postgres: the session's new values (None: history only) and its events.
+    `epoch`: the life of the data that it was committed in, where that matters."""
 
     shard: int
     id: str
     command_id: str
     session: Session | None
     events: tuple[Event, ...]
+    epoch: str = ""
+
+
+class Life(Struct, frozen=True, kw_only=True):
+    """The live data as a whole. `run`: this run of the server, `examined`: the last one whose data was
+    compared with the record. `now`: the store's time, ms."""
+
+    now: int
+    run: str
+    examined: str | None
+    epochs: list[str | None]
+
+    @property
+    def whole(self) -> bool:
+        return self.run == self.examined and all(self.epochs)
+
+
+class Kept(Struct, frozen=True, kw_only=True):
+    """A session as the record has it, and the command that made this version."""
+
+    session: Session
+    command_id: str
+
+
+class Restoration(Struct, frozen=True, kw_only=True):
+    """A session to be entered as it was in the version `recorded`, under a later one.
+
+    `known`: what the store has of it. `journal`: the record has to be told of what is entered.
+    """
+
+    session: Session
+    recorded: int
+    command_id: str = ""
+    known: Session | None = None
+    journal: bool = False
+
+
+class Restored(StrEnum):
+    """`newer`: the store has it as new or newer; `moved`: it went on there from an older version; `held`: its
+    customer has another session."""
+
+    RESTORED = "restored"
+    NEWER = "newer"
+    MOVED = "moved"
+    HELD = "held"
 
 
 FORK = "fork"

@@ -8,8 +8,8 @@ where no node heard it, so the session expires.
 from collections.abc import Sequence
 from enum import StrEnum
 
+from hub.domain.epoch import VERSION_GAP
 from hub.domain.model import FINISHED_KEYS_LIVE_MS, Session, SessionStatus
-from hub.loops.recovery import VERSION_GAP
 
 SETTLED_MS = 10_000
 """What changed later than this ago may still be on its way through the journal."""

@@ -95,7 +95,7 @@ class JournalWriter:
             raise
         if drained.cursors:
             try:
-                await self._journal.trim(dict(drained.cursors))
+                await self._journal.trim(dict(drained.cursors), known)
             except StoreFailed:
                 self._dirty.update(drained.cursors)
         if drained.skipped:

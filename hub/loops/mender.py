@@ -10,12 +10,12 @@ from msgspec.structs import replace
 from hub.dispatch import Dispatcher
 from hub.domain import commands as cmd
 from hub.domain.decide import decide
+from hub.domain.epoch import VERSION_GAP
 from hub.domain.errors import Refused
 from hub.domain.ids import new_id
 from hub.domain.model import Session, SessionStatus
 from hub.domain.records import JournalEntry
 from hub.loops.drift import Verdict
-from hub.loops.recovery import VERSION_GAP
 from hub.ports import RecordWriter
 
 logger = logging.getLogger("hub.loops.mender")

@@ -46,7 +46,7 @@ class NodeLease:
         self._announce_all = announce_all
         self._unbroken_since: int | None = None
         self._renewed_at = 0
-        self.nodes: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
 
     async def run(self) -> None:
         beat = self._lease_ms / 1000 / _BEATS_A_LEASE
@@ -69,7 +69,7 @@ class NodeLease:
         if gap or not lease.held or self._unbroken_since is None:
             self._unbroken_since = lease.now
         living = {node: expiry for node, expiry in lease.nodes.items() if expiry > lease.now}
-        self.nodes = living
+        self._seen |= lease.nodes
         self._ranks.update(living)
         if first or not lease.held:
             await self._presence.describe_node(self._node, self._facts)
@@ -78,6 +78,12 @@ class NodeLease:
             await self._announce_all()
         if lease.now - self._unbroken_since >= self._lease_ms:
             await self._bury(lease)
+
+    def living(self) -> set[str]:
+        """The nodes whose last known lease has not run out, though the store may have forgotten them."""
+        now = self._clock.now()
+        self._seen = {node: expiry for node, expiry in self._seen.items() if expiry > now}
+        return set(self._seen)
 
     async def _bury(self, lease: Lease) -> None:
         for node, expiry in lease.nodes.items():

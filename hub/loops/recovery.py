@@ -1,59 +1,72 @@
-"""Recovery: when Redis has lost data, the record and the nodes' memories restore it before anyone is served.
+"""Recovery: where Redis may have lost data, the record and the nodes' memories restore it before it serves.
 
-Each shard's epoch is a random name in Redis. One that is absent or not the one this node knew means loss:
-every node writes what it still remembers to Postgres; one of them, under a lock there, restores what is open
-and sets the new epochs last.
+Each shard's epoch names a life of its data, and the data of each run of the server is examined before it is
+trusted. An absent epoch, another one, or a run that nobody has examined means that something may be lost:
+every node writes what it remembers to Postgres and says so; one of them, under a lock there, restores what
+the record knows better and begins new lives last. What was decided in an earlier life cannot commit then.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-
-from msgspec.structs import replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from contextlib import asynccontextmanager
 
 from hub.dispatch import Gate
-from hub.domain.epoch import new_epoch
 from hub.domain.errors import Unavailable
-from hub.domain.ids import new_id
-from hub.domain.model import KEY_LIVES_MS
-from hub.domain.records import JournalEntry
+from hub.domain.model import Session
+from hub.domain.records import Life
 from hub.loops.kept import KeptTail
-from hub.ports import RecordWriter, SessionStore
+from hub.loops.memories import Memories
+from hub.loops.restorer import Restorer
+from hub.ports import LiveData, RecordWriter
 
 logger = logging.getLogger("hub.loops.recovery")
 
-VERSION_GAP = 1_000
-"""Nothing that was decided before the loss may commit after it, so restored versions leave it far behind."""
-
-_LOOK_S = 1.0
+_LOOK_S = 0.5
 _AGAIN_S = 0.1
+_ASK_S = 0.05
 _SAY_EVERY = 100
-_MEMORIES_S = 1.5
-"""In this time every other node has noticed, too, and has written what it remembers."""
 _LOCK = 0x6875_6252
 """The advisory lock's number: any that nobody else uses."""
 
 
 class Recovery:
+    """`others`: the nodes that lived when last heard of. `ask_others` has them notice a loss, `say` tells
+    them that this node's memories are on record, and in which shards it was ahead; `wait_s` is how long those
+    that have died are awaited."""
+
     def __init__(
         self,
         *,
         gate: Gate,
-        sessions: SessionStore,
+        live: LiveData,
         record: RecordWriter,
         kept: KeptTail,
+        memories: Memories,
+        restorer: Restorer,
+        others: Callable[[], Collection[str]],
+        ask_others: Callable[[], Awaitable[None]],
+        say: Callable[[Collection[int]], Awaitable[None]],
         announce_all: Callable[[], Awaitable[None]],
-        warn_others: Callable[[], Awaitable[bool]],
+        announce: Callable[[Session], Awaitable[None]],
+        wait_s: float,
     ) -> None:
         self._gate = gate
-        self._sessions = sessions
+        self._live = live
         self._record = record
         self._kept = kept
+        self._memories = memories
+        self._restorer = restorer
+        self._others = others
+        self._ask_others = ask_others
+        self._say = say
         self._announce_all = announce_all
-        self._warn_others = warn_others
-        self._known: list[str] | None = None
-        self._run: str | None = None
-        self._said = False
+        self._announce = announce
+        self._wait_s = wait_s
+        self._known: list[str | None] | None = None
+        self._served_at = 0
+        self._under_way = False
+        self._remembered: dict[str, frozenset[int]] = {}
 
     async def run(self) -> None:
         waits = 0
@@ -71,81 +84,89 @@ class Recovery:
                 logger.exception("recovery_failed")
                 await asyncio.sleep(1)
 
+    def remembered(self, node: str, ahead: Iterable[int]) -> None:
+        """Another node has put its memories on record, and issues no command until all is restored."""
+        self._remembered[node] = frozenset(ahead)
+
     async def step(self) -> None:
-        """Compare the epochs and the server's run with those known; recover where they differ."""
-        epochs = await self._sessions.epochs()
-        run = await self._sessions.run_id()
-        present = [epoch for epoch in epochs if epoch]
-        whole = present == epochs and self._known in (None, present)
-        if whole and self._run in (None, run):
-            self._known, self._run = present, run
-            self._gate.open()
+        """Look at the live data; recover where some may be lost."""
+        life = await self._live.look()
+        if life.whole and self._known in (None, life.epochs):
+            self._open(life)
             return
-        self._gate.shut()
         first = self._known is None
-        self._say_once(first, "server started anew" if whole else "data lost")
-        if len(self._kept):
-            await self._write_memories()
-        if whole:
-            await self._in_turn(self._restore_newer)
-        while not all(epochs := await self._sessions.epochs()):
-            await self._in_turn(self._restore_lost)
-        self._known, self._run = [epoch for epoch in epochs if epoch], run
-        self._gate.open()
-        self._said = False
+        self._shut(first)
+        await self._live.landed()
+        if not life.whole:
+            await self._memories.write()
+            life = await self._until_whole(life)
+        restored: list[Session] = []
+        if self._kept.of_other_lives(life.epochs):
+            async with self._turn():
+                restored = await self._memories.bring(life)
+        self._open(life)
         if not first:
             logger.warning("recovered")
             await self._announce_all()
+        for session in restored:
+            await self._announce(session)
 
-    def _say_once(self, first: bool, why: str) -> None:
-        """However many attempts it takes."""
-        if self._said:
+    def _open(self, life: Life) -> None:
+        self._known, self._served_at = life.epochs, life.now
+        self._under_way = False
+        self._live.trust(life.run)
+        self._gate.open()
+
+    def _shut(self, first: bool) -> None:
+        self._gate.shut()
+        if self._under_way:
             return
-        self._said = True
+        self._under_way = True
+        self._remembered.clear()
         if first:
             logger.info("loading_open_sessions")
         else:
-            logger.error("recovering", extra={"why": why})
+            logger.error("recovering")
 
-    async def _in_turn(self, work: Callable[[], Awaitable[None]]) -> None:
-        """One node after the other; the later ones find nothing left to do."""
+    async def _until_whole(self, life: Life) -> Life:
+        """Whoever has the turn restores, the others say that they remember nothing more."""
+        while not life.whole:
+            ahead = self._kept.ahead(life.epochs, await self._live.last_entries())
+            await self._say(ahead)
+            async with self._record.advisory_lock(_LOCK) as held:
+                if held and not (life := await self._live.look()).whole:
+                    ahead = ahead.union(*await self._answers(life))
+                    await self._restorer.restore(life, ahead, max(self._served_at, self._kept.newest()))
+            if not held:
+                await asyncio.sleep(_AGAIN_S)
+            life = await self._live.look()
+        return life
+
+    async def _answers(self, life: Life) -> list[frozenset[int]]:
+        """What the other living nodes say; dead ones do not keep everyone waiting for longer than a lease."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._wait_s
+        # Whoever has just been started does not know who lived before, where the leases are lost, too.
+        strangers = self._known is None and not all(life.epochs) and await self._restorer.something_to_lose()
+        while strangers or any(node not in self._remembered for node in self._others()):
+            if loop.time() >= end:
+                missing = [node for node in self._others() if node not in self._remembered]
+                if missing:
+                    logger.warning("memories_missing", extra={"nodes": missing})
+                break
+            await self._ask_others()
+            await asyncio.sleep(_ASK_S)
+        return list(self._remembered.values())
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One node after the other."""
         while True:
             async with self._record.advisory_lock(_LOCK) as held:
                 if held:
-                    await work()
+                    yield
                     return
             await asyncio.sleep(_AGAIN_S)
-
-    async def _restore_lost(self) -> None:
-        absent = [shard for shard, epoch in enumerate(await self._sessions.epochs()) if not epoch]
-        if not absent:
-            return
-        if self._known is not None and await self._warn_others():
-            await asyncio.sleep(_MEMORIES_S)
-        await self._restore(set(absent))
-        now = (await self._sessions.load(new_id())).now
-        lately = await self._record.booked_since(now - KEY_LIVES_MS)
-        for shard in absent:
-            await self._sessions.set_epoch(shard, new_epoch(now if lately else None))
-
-    async def _restore_newer(self) -> None:
-        """The server was started anew: what the record knows better, it may have lost."""
-        await self._restore(set(range(self._sessions.shards)))
-
-    async def _restore(self, shards: set[int]) -> None:
-        restored = 0
-        for session in await self._record.active_sessions():
-            if self._sessions.shard(session.id) in shards:
-                later = replace(session, version=session.version + VERSION_GAP)
-                restored += await self._sessions.restore(later, session.version)
-        logger.info("restored", extra={"sessions": restored, "shards": len(shards)})
-
-    async def _write_memories(self) -> None:
-        async def bury(entry: JournalEntry, error: str) -> None:
-            logger.error("memory_refused", extra={"shard": entry.shard, "entry": entry.id, "error": error})
-
-        written = await self._record.write(self._kept.all(), bury=bury)
-        logger.info("memories_written", extra={"entries": written.entries})
 
 
 async def _first(event: asyncio.Event, seconds: float) -> None:

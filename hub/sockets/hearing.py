@@ -1,7 +1,7 @@
 """What a node does with what it hears on the bus, and how it makes up for what it could not hear."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -19,8 +19,8 @@ _OPEN_AT_ONCE = 1_000
 
 
 class Hearing:
-    """`on_due`, `on_recorded` (shard, cursor) and `on_presence` (mechanic, online, last seen) pass hints on
-    to the loops that they concern."""
+    """`on_due`, `on_recorded` (shard, epoch, cursor), `on_remembered` (node, shards that it was ahead in) and
+    `on_presence` (mechanic, online, last seen) pass hints on to the loops that they concern."""
 
     def __init__(
         self,
@@ -30,7 +30,8 @@ class Hearing:
         registry: Registry,
         dispatcher: Dispatcher,
         on_due: Callable[[int], None],
-        on_recorded: Callable[[int, str], None],
+        on_recorded: Callable[[int, str, str], None],
+        on_remembered: Callable[[str, Iterable[int]], None],
         on_presence: Callable[[str, bool, int | None], None],
     ) -> None:
         self._node = node
@@ -39,6 +40,7 @@ class Hearing:
         self._dispatcher = dispatcher
         self._on_due = on_due
         self._on_recorded = on_recorded
+        self._on_remembered = on_remembered
         self._on_presence = on_presence
 
     def heard(self, message: str) -> None:
@@ -81,6 +83,10 @@ class Hearing:
         for mechanic_id, state in (await self._dispatcher.presence.states(concerned)).items():
             change = PresenceChange(mechanic_id=mechanic_id, status=state.status, last_seen=state.last_seen)
             self._fanout.apply(Hint(presence=change))
+        for mechanic_id, status in (
+            await self._dispatcher.presence.chosen(self._registry.mechanics())
+        ).items():
+            self._registry.choose(mechanic_id, status)
 
     def _pass_on(self, hint: Hint) -> None:
         self._fanout.apply(hint)
@@ -92,4 +98,8 @@ class Hearing:
         if hint.loss:
             self._dispatcher.gate.suspect()
         if hint.recorded is not None:
-            self._on_recorded(hint.recorded.shard, hint.recorded.cursor)
+            self._on_recorded(hint.recorded.shard, hint.recorded.epoch, hint.recorded.cursor)
+        if hint.remembered is not None:
+            self._on_remembered(hint.remembered.node, hint.remembered.ahead)
+        if hint.chosen is not None:
+            self._registry.choose(hint.chosen.mechanic_id, hint.chosen.status)

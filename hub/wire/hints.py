@@ -45,16 +45,32 @@ class PresenceChange(Struct, frozen=True, kw_only=True):
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
-    """Postgres has everything of this shard up to the cursor."""
+    """Postgres has everything of this life of the shard up to the cursor."""
 
     shard: int
+    epoch: str
     cursor: str
+
+
+class Remembered(Struct, frozen=True, kw_only=True):
+    """After a loss: what this node remembers is on record, and it does nothing more until all is restored.
+    `ahead`: the shards of which it knew more than there is."""
+
+    node: str
+    ahead: list[int]
+
+
+class Choice(Struct, frozen=True, kw_only=True):
+    """The status that a mechanic chose, which others may see as another one."""
+
+    mechanic_id: str
+    status: Status
 
 
 class Hint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`due`: a deadline that comes before the next regular look. `yielded`: a connection to close.
 
-    `loss`: the store has lost data; write down what you remember."""
+    `loss`: the store may have lost data; write down what you remember."""
 
     deliver: list[Delivery] = []
     presence: PresenceChange | None = None
@@ -62,6 +78,8 @@ class Hint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     yielded: str | None = None
     due: int | None = None
     loss: bool = False
+    remembered: Remembered | None = None
+    chosen: Choice | None = None
 
 
 _decoder = msgspec.json.Decoder(Hint)

@@ -5,12 +5,13 @@ A drain is one transaction, cursors included: what it has written is exactly wha
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from msgspec import Struct
 
 from hub.domain.ids import canonical
 from hub.domain.model import Event, Session
-from hub.domain.records import FORK, JournalEntry
+from hub.domain.records import FORK, JournalEntry, Kept
 from persistence.postgres import rows
 from persistence.postgres.pool import DATA_ERRORS, Connection, Postgres, describe
 from persistence.postgres.query_files import load
@@ -37,6 +38,7 @@ _STATEMENTS = (
     _JOURNAL["events"],
 )
 
+_AT_ONCE = 250
 _SLACK_MS = 60_000
 """The sweeper comes first; this is for what it does not know."""
 
@@ -158,9 +160,32 @@ class PostgresRecord:
         found = await self._postgres.fetch(_BY_ID, session_id)
         return rows.session_from(dict(found[0]), self._orphan_ms) if found else None
 
-    async def active_sessions(self) -> list[Session]:
-        """Sessions that are pending, waiting, live or scheduled, oldest first."""
-        return await self._read(_ACTIVE)
+    async def active_pages(self) -> AsyncIterator[list[Kept]]:
+        """Sessions that are pending, waiting, live or scheduled, in no order, in pages for one breath."""
+        async with self._postgres.connection() as connection, connection.transaction(readonly=True):
+            cursor = await connection.cursor(_ACTIVE)
+            while found := await cursor.fetch(_AT_ONCE):
+                yield [self._kept(dict(row)) for row in found]
+
+    async def kept(self, session_ids: Sequence[str]) -> dict[str, Kept]:
+        found = await self._postgres.fetch(_BY_IDS, session_ids)
+        return {row["id"]: self._kept(dict(row)) for row in found}
+
+    async def versions(self, session_ids: Sequence[str]) -> dict[str, int]:
+        found = await self._postgres.fetch(_RECORD["versions"], session_ids)
+        return {row["id"]: row["version"] for row in found}
+
+    async def cursors(self) -> dict[int, tuple[str, str]]:
+        """Each shard's epoch and the last entry of it that is on record."""
+        found = await self._postgres.fetch(_JOURNAL["cursors"])
+        return {row["shard"]: (row["epoch"], row["last_id"]) for row in found}
+
+    async def begin(self, epochs: Mapping[int, str]) -> None:
+        """The shards' next lives: their journals are read from the beginning."""
+        await self._postgres.fetch(_JOURNAL["begin"], list(epochs), list(epochs.values()))
+
+    def _kept(self, row: Mapping[str, Any]) -> Kept:
+        return Kept(session=rows.session_from(row, self._orphan_ms), command_id=row["command_id"] or "")
 
     async def sessions(self, session_ids: Sequence[str]) -> dict[str, Session]:
         return {session.id: session for session in await self._read(_BY_IDS, session_ids)}

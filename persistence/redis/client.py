@@ -7,7 +7,7 @@ commands a tick affordable, and callers need not know of each other.
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import partial
-from itertools import count, repeat
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import redis.exceptions as failures
@@ -49,8 +49,8 @@ class RedisClient:
 
     async def call(self, *command: Argument) -> Any:
         """The reply; raises `StoreFailed` where there is none after some attempts, or the server refuses."""
-        doubt = False
-        for attempt in count():
+        doubt, attempt = False, 0
+        while True:
             try:
                 return await self.call_once(*command)
             except StoreFailed as failure:
@@ -60,15 +60,16 @@ class RedisClient:
                 if attempt == _RETRIES:
                     raise StoreFailed(failure.detail, maybe_done=doubt) from failure
                 await asyncio.sleep(_BACKOFF_S * 2**attempt)
+                attempt += 1
 
-    async def call_once(self, *command: Argument, fenced: bool = False) -> Any:
-        """For a caller who must know of every attempt whose outcome is in doubt. `fenced`: not to a server
-        whose data nobody has examined."""
+    async def call_once(self, *command: Argument, run: str | None = None) -> Any:
+        """For a caller who must know of every attempt whose outcome is in doubt. `run`: the run of the server
+        that it is meant for; no other gets it."""
         # Here, so that what cannot be encoded fails its own caller and not the whole pipeline. And a name
         # in bytes keeps the library from rewriting the reply.
         encoded = tuple(part.encode() if isinstance(part, str) else part for part in command)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._send(_Call(encoded, future, fenced))
+        self._send(_Call(encoded, future, run))
         return await future
 
     async def calls(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
@@ -76,7 +77,7 @@ class RedisClient:
         return await asyncio.gather(*(self.call(*command) for command in commands))
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Argument, once: bool = False) -> Any:
-        call = partial(self.call_once, fenced=True) if once else self.call
+        call = partial(self.call_once, run=self.trusted) if once else self.call
         try:
             return await call("EVALSHA", script.digest, len(keys), *keys, *arguments)
         except failures.NoScriptError:
@@ -107,13 +108,14 @@ class RedisClient:
     async def _fly(self, batch: list["_Call"]) -> None:
         pool = self.redis.connection_pool
         try:
-            connection = await pool.get_connection()
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         except (failures.RedisError, OSError, TimeoutError) as error:
             _answer(batch, [NotReached(error)] * len(batch))
             return
-        if self.trusted not in (None, connection.run):
-            _answer([call for call in batch if call.fenced], repeat(StoreFailed(_ANEW, maybe_done=False)))
-            batch = [call for call in batch if not call.fenced]
+        strays = [call for call in batch if call.run not in (None, connection.run)]
+        if strays:
+            _answer(strays, repeat(StoreFailed(_ANEW, maybe_done=False)))
+            batch = [call for call in batch if call.run in (None, connection.run)]
         pipeline = self.redis.pipeline(transaction=False)
         # The very connection that was looked at, and its place in the pool is given back by the pipeline.
         pipeline.connection = connection
@@ -125,14 +127,14 @@ class RedisClient:
         except (failures.RedisError, OSError, TimeoutError) as error:
             replies = [error] * len(batch)
         finally:
-            await pipeline.reset()
+            await pipeline.reset()  # type: ignore[no-untyped-call]  # as above
         _answer(batch, replies)
 
 
 class _Call(NamedTuple):
     command: tuple[Argument, ...]
     future: asyncio.Future[Any]
-    fenced: bool
+    run: str | None
 
 
 class NotReached(StoreFailed):

@@ -1,12 +1,12 @@
 """The journal in Redis: entries that wait for Postgres, and those that Postgres refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from hub.domain.model import Event, Session
 from hub.domain.records import JournalEntry
-from persistence.redis import keys
+from persistence.redis import keys, scripts
 from persistence.redis.client import RedisClient
 
 _events = msgspec.json.Decoder(tuple[Event, ...])
@@ -33,12 +33,13 @@ class RedisJournal:
             for s, reply in zip(shards, replies, strict=True)
         }
 
-    async def trim(self, cursors: dict[int, str]) -> None:
+    async def trim(self, cursors: dict[int, str], epochs: Mapping[int, str]) -> None:
         """Drop what the record has, the cursor's own entry included, and tell the nodes that kept copies."""
         commands: list[tuple[str, ...]] = []
         for shard, cursor in cursors.items():
             commands.append(("XTRIM", keys.journal(shard), "MINID", "=", _next(cursor)))
-            hint = msgspec.json.encode({"recorded": {"shard": shard, "cursor": cursor}}).decode()
+            recorded = {"shard": shard, "epoch": epochs[shard], "cursor": cursor}
+            hint = msgspec.json.encode({"recorded": recorded}).decode()
             commands.append(("SPUBLISH", keys.bus(shard), f"* {hint}"))
         await self._client.calls(commands)
 
@@ -54,12 +55,7 @@ class RedisJournal:
         fields += ["events", msgspec.json.encode(entry.events).decode()]
         if entry.session is not None:
             fields += ["session", msgspec.json.encode(entry.session).decode()]
-        dead = keys.journal_dead(entry.shard)
-        known: Sequence[tuple[str, Sequence[str]]] = await self._client.call(
-            "XRANGE", dead, entry.id, entry.id
-        )
-        if not known:
-            await self._client.call("XADD", dead, entry.id, *fields)
+        await self._client.run(scripts.BURY, [keys.journal_dead(entry.shard)], entry.id, *fields)
 
     async def refused(self) -> set[str]:
         """Every session with an entry that was buried."""

@@ -2,6 +2,7 @@
 
 NODES = "hub:nodes"
 SHARDS = "hub:shards"
+RUN = "hub:run"
 
 
 def node(node_id: str) -> str:

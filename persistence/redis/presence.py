@@ -58,6 +58,13 @@ class RedisPresence:
         _, effective = await self._run(scripts.STATUS, mechanic_id, status)
         return Status(effective)
 
+    async def chosen(self, mechanic_ids: Sequence[str]) -> dict[str, Status]:
+        """What mechanics chose, of whom that is known."""
+        replies = await self._client.calls(
+            [("HGET", keys.presence(self.shard(m), m), "status") for m in mechanic_ids]
+        )
+        return {m: Status(status) for m, status in zip(mechanic_ids, replies, strict=True) if status}
+
     async def end_grace(self, mechanic_id: str) -> bool:
         """Whether the mechanic is offline now."""
         _, word = await self._run(scripts.GRACE, mechanic_id)

@@ -11,10 +11,11 @@ from hub.domain.errors import Recovering
 from hub.domain.footprint import Footprint, footprint
 from hub.domain.ids import assignment_of, session_of, shard_of_session, shard_of_user
 from hub.domain.model import FINISHED_KEYS_LIVE_MS, Session
-from hub.domain.records import BookingSnapshot, Due, Outcome, Snapshot
+from hub.domain.records import BookingSnapshot, Due, Outcome, Restoration, Restored, Snapshot
 from persistence.redis import keys, scripts
 from persistence.redis.client import RedisClient
-from persistence.redis.codec import changes, fields_of, session_from
+from persistence.redis.codec import changes, session_from
+from persistence.redis.live import restore, scored
 
 COMMIT_WITHIN_MS = 3_000
 """A commit that reaches the store later than this after its load is refused: its author has given up."""
@@ -182,44 +183,14 @@ class RedisSessions:
     async def restore(self, session: Session, recorded: int) -> bool:
         """Enter a session as the record has it in the version `recorded`, unless it is known here as new, or
         its customer has another one."""
-        shard, marks = self.shard(session.id), footprint(session)
-        deadlines = dict(marks.deadlines)
-        if marks.held_by:
-            deadlines[f"work:{session.id}:{marks.held_by}"] = session.updated_at
-        plan = {
-            "version": session.version,
-            "recorded": recorded,
-            "prefix": keys.session(shard, ""),
-            "session": session.id,
-            "assignment": session.assignment_id,
-            "set": [part for pair in fields_of(session).items() for part in pair],
-            "claim": marks.claim,
-            "deadlines": _scored(deadlines.items()),
-            "open": marks.open_at or 0,
-            "offered": bool(marks.offered_to),
-            "expire": FINISHED_KEYS_LIVE_MS if marks.ended else 0,
-        }
-        reply = await self._client.run(
-            scripts.RESTORE,
-            [
-                keys.session(shard, session.id),
-                keys.active(shard, session.customer_id),
-                keys.deadlines(shard),
-                keys.open_requests(shard),
-                keys.offers(shard, marks.offered_to or ""),
-            ],
-            msgpack.packb(plan),
-        )
-        return bool(reply == "restored")
+        (known,) = await self.get([session.id])
+        wanted = Restoration(session=session, recorded=recorded, known=known)
+        (outcome,) = await restore(self._client, self.shards, [wanted])
+        return outcome is Restored.RESTORED
 
     async def epochs(self) -> list[str | None]:
         commands = [("GET", keys.epoch(shard)) for shard in range(self.shards)]
         return await self._client.calls(commands)
-
-    async def run_id(self) -> str:
-        """Another one means that the server was started anew."""
-        facts: str = await self._client.call("INFO", "server")
-        return next(line[7:] for line in facts.splitlines() if line.startswith("run_id:"))
 
     async def set_epoch(self, shard: int, epoch: str) -> None:
         await self._client.call("SET", keys.epoch(shard), epoch)
@@ -245,7 +216,7 @@ def _plan(snapshot: Snapshot, decision: Decision, before: Footprint, after: Foot
         "ghost": _ghost(snapshot),
         "declined": decision.declined_by or "",
         "fingerprint": session.fingerprint or "" if new_claim else "",
-        "deadlines": _scored(moved.items()),
+        "deadlines": scored(moved.items()),
         "settled": [member for member in before.deadlines if member not in after.deadlines],
         "open": _open_move(before, after),
         "leave": before.offered_to is not None and before.offered_to != after.offered_to,
@@ -266,7 +237,3 @@ def _open_move(before: Footprint, after: Footprint) -> int:
     if after.open_at == before.open_at:
         return 0
     return -1 if after.open_at is None else after.open_at
-
-
-def _scored(deadlines: Iterable[tuple[str, int]]) -> list[str]:
-    return [part for member, due in deadlines for part in (str(due), member)]

@@ -20,7 +20,19 @@ class FakeRecord:
         self.mirrored: list[tuple[str, bool, int]] = []
         self.away = False
 
-    async def active_sessions(self) -> Sequence[Session]:
+    def active_pages(self) -> Any:
+        raise NotImplementedError
+
+    async def kept(self, session_ids: Sequence[str]) -> Any:
+        raise NotImplementedError
+
+    async def versions(self, session_ids: Sequence[str]) -> Any:
+        raise NotImplementedError
+
+    async def cursors(self) -> Any:
+        raise NotImplementedError
+
+    async def begin(self, epochs: Mapping[int, str]) -> None:
         raise NotImplementedError
 
     async def session(self, session_id: str) -> Session | None:

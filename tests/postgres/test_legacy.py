@@ -320,7 +320,7 @@ async def test_imported_sessions_read_as_sessions(
         session = await record.session(row(n))
         assert session is not None
         assert not session.active
-    assert await record.active_sessions() == []
+    assert [page async for page in record.active_pages()] == []
     assert await record.expire_orphans() == 0
 
 

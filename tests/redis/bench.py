@@ -19,6 +19,7 @@ from persistence.redis import keys
 from persistence.redis.bus import RedisBus
 from persistence.redis.client import RedisClient
 from persistence.redis.journal import RedisJournal
+from persistence.redis.live import RedisLive
 from persistence.redis.presence import RedisPresence
 from persistence.redis.sessions import RedisSessions
 from tests.domain.samples import CUSTOMER, NOTIFY_MS, ORPHAN_MS, by_id, draft, wish
@@ -35,6 +36,7 @@ class Bench(NamedTuple):
     raw: Any  # redis-py leaves open whether an answer is text
     client: RedisClient
     sessions: RedisSessions
+    live: RedisLive
     presence: RedisPresence
     journal: RedisJournal
     bus: RedisBus
@@ -71,6 +73,7 @@ async def open_bench(url: str) -> AsyncIterator[Bench]:
         raw=raw,
         client=client,
         sessions=RedisSessions(client, SHARDS),
+        live=RedisLive(client, SHARDS),
         presence=RedisPresence(client, SHARDS),
         journal=RedisJournal(client, SHARDS),
         bus=RedisBus(client, SHARDS),

@@ -42,7 +42,8 @@ def expected_places(session: Session) -> dict[str, object]:
 
 async def fields(bench: Bench, session: Session) -> dict[str, str]:
     found = await bench.raw.hgetall(bench.key(session))
-    found.pop("commands", None)
+    for beside in ("commands", "asides"):
+        found.pop(beside, None)
     return dict(found)
 
 

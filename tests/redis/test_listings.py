@@ -244,7 +244,8 @@ async def test_a_restored_session_stands_everywhere_it_must(bench: Bench, sessio
     assert await bench.sessions.restore(session, session.version)
 
     shard, marks = bench.shard(session), footprint(session)
-    assert await bench.raw.hgetall(bench.key(session)) == fields_of(session)
+    held = await bench.raw.hgetall(bench.key(session))
+    assert fields_of(session).items() <= held.items()
     assert await bench.raw.get(keys.active(shard, CUSTOMER)) == session.id
     deadlines = await bench.raw.zrange(keys.deadlines(shard), 0, -1, withscores=True)
     owed = {f"work:{session.id}:{marks.held_by}": session.updated_at} if marks.held_by else {}

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from hub.domain import commands as cmd
 from hub.domain.ids import crc16, new_id
+from hub.domain.records import JournalEntry
 from hub.domain.model import Status
 from persistence.redis import scripts
 from persistence.redis.inspection import RedisInspection
@@ -110,6 +111,8 @@ async def everything_once(bench: Bench) -> None:
         await execute(bench, session, cmd.Cancel("admin"))
         lost = booked(online(ANA))
         await bench.sessions.restore(lost, lost.version)
+        entry = JournalEntry(shard=bench.shard(lost), id="5-1", command_id="c", session=None, events=())
+        await bench.journal.bury(entry, "refused")
         survey = RedisSurvey(bench.client, SHARDS)
         await survey.align(lost, EPOCH)
         await survey.release(customer, session.id)

@@ -18,6 +18,16 @@ on conflict (shard) do nothing
 select shard, epoch, last_id from journal_cursor where shard = any ($1::integer[])
 order by shard for update skip locked
 
+-- name: cursors
+select shard, epoch, last_id from journal_cursor
+
+-- name: begin
+-- $1 shards, $2 epochs
+insert into journal_cursor as c (shard, epoch, last_id)
+select shard, epoch, '' from unnest($1::integer[], $2::text[]) as r (shard, epoch)
+order by shard
+on conflict (shard) do update set epoch = excluded.epoch, last_id = '', updated_at = now()
+
 -- name: move_cursors
 -- $1 shards, $2 epochs, $3 last ids; the rows are locked by this transaction
 update journal_cursor c set epoch = r.epoch, last_id = r.last_id, updated_at = now()

@@ -4,7 +4,7 @@
 select
   s.id::text, s.customer_user_id::text as customer_id, s.customer_name, s.customer_email,
   s.mechanic_id::text, btrim(m.first_name || ' ' || m.last_name) as mechanic_name, s.session_type, s.plan_code, s.payment, s.status, s.notes, s.is_urgent, s.request_type,
-  s.requested_brand, s.workshop_id::text, s.metadata::text, s.version,
+  s.requested_brand, s.workshop_id::text, s.metadata::text, s.version, s.command_id::text,
   (extract(epoch from s.created_at) * 1000)::bigint as created_at,
   (extract(epoch from s.updated_at) * 1000)::bigint as updated_at,
   (extract(epoch from s.started_at) * 1000)::bigint as started_at,
@@ -26,7 +26,11 @@ where s.id = $1::uuid
 
 -- name: active
 -- Ends `sessions`.
-where s.status in ('pending', 'waiting', 'live', 'scheduled') order by s.created_at, s.id
+where s.status in ('pending', 'waiting', 'live', 'scheduled')
+
+-- name: versions
+-- $1 ids
+select id::text, version from sessions where id = any ($1::uuid[])
 
 -- name: of_ids
 -- Ends `sessions`. $1 ids

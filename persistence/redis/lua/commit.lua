@@ -18,9 +18,10 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 if redis.call('GET', KEYS[1]) ~= plan.epoch then return {'epoch'} end
-local known = redis.call('HMGET', session, 'version', 'commands')
-local commands = known[2] or ''
+local known = redis.call('HMGET', session, 'version', 'commands', 'asides')
+local commands, asides = known[2] or '', known[3] or ''
 if string.find(commands, plan.command, 1, true) then return {'repeated'} end
+if string.find(asides, plan.command, 1, true) then return {'repeated'} end
 if now > plan.not_after then return {'stale'} end
 if tonumber(known[1] or '0') ~= plan.version then return {'conflict'} end
 if plan.claim == 'take' then
@@ -34,6 +35,9 @@ if plan.claim == 'drop' and redis.call('GET', KEYS[4]) == plan.claimant then red
 if #plan.drop > 0 then redis.call('HDEL', session, unpack(plan.drop)) end
 if #plan.set > 0 then
   redis.call('HSET', session, 'commands', string.sub(plan.command .. ' ' .. commands, 1, 295), unpack(plan.set))
+else
+  -- Of their own, since many may come at once: they must not make the store forget what took a version.
+  redis.call('HSET', session, 'asides', string.sub(plan.command .. ' ' .. asides, 1, 591))
 end
 if plan.declined ~= '' then redis.call('SADD', KEYS[3], plan.declined) end
 if plan.fingerprint ~= '' then redis.call('SET', KEYS[9], plan.fingerprint, 'PX', 86400000) end

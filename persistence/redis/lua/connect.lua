@@ -1,7 +1,8 @@
 -- A connection has come, or says that it is still there.
 --
 -- ARGV  2 connection, 3 node, 4 status chosen by a mechanic ('' = not a mechanic, '-' = keep), 5 limit per user,
---       6 'again' where it has been here before
+--       6 'again' where it has been here before: the status is then what was chosen last, if nobody knows that
+--         any more
 -- Returns {now ms, effective status or '', connections, yielded connection, its node, …}
 
 local connection, node, status, limit, again = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6] == 'again'
@@ -19,7 +20,7 @@ local answer = {now, '', 0}
 if status ~= '' then
   local before = redis.call('HGET', presence, 'effective') or 'offline'
   redis.call('HSET', presence, 'last_seen', now)
-  if status ~= '-' then redis.call('HSET', presence, 'status', status) end
+  if status ~= '-' and not (again and redis.call('HEXISTS', presence, 'status') == 1) then choose(status) end
   answer[2] = announce(before)
 end
 local all = redis.call('HGETALL', conns)

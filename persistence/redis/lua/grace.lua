@@ -5,6 +5,7 @@
 
 if redis.call('HLEN', conns) > 0 then return {now, 'present'} end
 local before = redis.call('HGET', presence, 'effective') or 'offline'
-redis.call('HSET', presence, 'status', 'offline')
+-- Nobody chose to be offline: a connection that was there all along brings back what was chosen.
+redis.call('HDEL', presence, 'status')
 announce(before)
 return {now, 'offline'}

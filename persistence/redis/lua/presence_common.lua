@@ -19,6 +19,12 @@ local function effective()
   return status
 end
 
+-- What a mechanic chooses every node must know that has a connection of theirs, to say it again after a loss.
+local function choose(status)
+  redis.call('HSET', presence, 'status', status)
+  redis.call('SPUBLISH', bus, '* ' .. cjson.encode({chosen = {mechanic_id = user, status = status}}))
+end
+
 -- Brings the indexes in line and tells everyone, where what others see has changed.
 local function announce(before)
   local after = effective()

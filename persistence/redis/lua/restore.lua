@@ -1,22 +1,63 @@
 #!lua
--- Writes a session as recovery found it, unless the store has a newer one or the customer has another session.
+-- Writes sessions as recovery found them, each unless the store has it as new or its customer has another session.
+-- Where an older version is there, its places go.
 --
--- KEYS  1 session hash, 2 active claim, 3 deadlines, 4 open, 5 offers set
--- ARGV  1 a msgpack map: version, recorded (the record's version), prefix (of session keys of this shard), session,
---       assignment, set [field, value …], claim, deadlines [due, member …], open (ms or 0), offered,
---       expire (ms, 0 never)
--- Returns 'restored', 'newer' or 'held'
+-- KEYS  1 deadlines, 2 open, 3 journal; then for each session 1 hash, 2 declined set, 3 active claim,
+--       4 offers set to join, 5 offers set to leave
+-- ARGV  1 a msgpack map: prefix (of session keys of this shard), items [{version, recorded (the record's version),
+--       command (which made that), session, assignment, set [field, value …], claim, deadlines [due, member …],
+--       none [member that must not be], open (ms or 0), offered, expire (ms, 0 never),
+--       journal [field, value …] (empty: none)}]
+-- Returns for each 'restored', 'newer', 'moved' (it went on from an older version) or 'held'
 
 local plan = cmsgpack.unpack(ARGV[1])
-if (tonumber(redis.call('HGET', KEYS[1], 'version') or nil) or -1) >= plan.recorded then return 'newer' end
-local holder = redis.call('GET', KEYS[2])
-if plan.claim and holder and holder ~= plan.session
-    and redis.call('EXISTS', plan.prefix .. holder) == 1 then return 'held' end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], unpack(plan.set))
-if plan.claim then redis.call('SET', KEYS[2], plan.session) end
-if plan.expire > 0 then redis.call('PEXPIRE', KEYS[1], plan.expire) end
-if #plan.deadlines > 0 then redis.call('ZADD', KEYS[3], unpack(plan.deadlines)) end
-if plan.open > 0 then redis.call('ZADD', KEYS[4], plan.open, plan.assignment) end
-if plan.offered then redis.call('SADD', KEYS[5], plan.assignment) end
-return 'restored'
+local deadlines, open, journal = KEYS[1], KEYS[2], KEYS[3]
+
+-- A session that was restored and not changed since is no newer than what it was restored from.
+local function stands(item, hash)
+  local known = redis.call('HMGET', hash, 'version', 'restored', 'commands')
+  local version = tonumber(known[1] or nil)
+  if not version then return end
+  local basis, restored = string.match(known[2] or '', '^(%d+) (%d+)$')
+  basis, restored = tonumber(basis), tonumber(restored)
+  if (version == restored and basis or version) < item.recorded then return 'older' end
+  if basis then return basis >= item.recorded and 'newer' or 'moved' end
+  -- The last eight commands are known.
+  local unknown = item.command ~= '' and not string.find(known[3] or '', item.command, 1, true)
+  local booking = item.recorded == 1
+  return unknown and not booking and version < item.recorded + 8 and 'moved' or 'newer'
+end
+
+local function restore(item, hash, declined, claim, join, leave)
+  local known = stands(item, hash)
+  if known and known ~= 'older' then return known end
+  local holder = redis.call('GET', claim)
+  if item.claim and holder and holder ~= item.session
+      and redis.call('EXISTS', plan.prefix .. holder) == 1 then return 'held' end
+  if known then
+    redis.call('DEL', hash)
+    redis.call('ZREM', deadlines, unpack(item.none))
+    redis.call('ZREM', open, item.assignment)
+    redis.call('SREM', leave, item.assignment)
+    if holder == item.session then redis.call('DEL', claim) end
+  end
+  local restored = string.format('%.0f %.0f', math.min(item.recorded, item.version), item.version)
+  redis.call('HSET', hash, 'restored', restored, 'commands', item.command, unpack(item.set))
+  if item.claim then redis.call('SET', claim, item.session) end
+  if item.expire > 0 then
+    redis.call('PEXPIRE', hash, item.expire)
+    redis.call('PEXPIRE', declined, item.expire)
+  end
+  if #item.deadlines > 0 then redis.call('ZADD', deadlines, unpack(item.deadlines)) end
+  if item.open > 0 then redis.call('ZADD', open, item.open, item.assignment) end
+  if item.offered then redis.call('SADD', join, item.assignment) end
+  if #item.journal > 0 then redis.call('XADD', journal, '*', unpack(item.journal)) end
+  return 'restored'
+end
+
+local answer = {}
+for i, item in ipairs(plan.items) do
+  local at = 3 + (i - 1) * 5
+  answer[i] = restore(item, KEYS[at + 1], KEYS[at + 2], KEYS[at + 3], KEYS[at + 4], KEYS[at + 5])
+end
+return answer

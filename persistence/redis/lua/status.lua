@@ -4,5 +4,6 @@
 -- Returns {now ms, effective status}
 
 local before = redis.call('HGET', presence, 'effective') or 'offline'
-redis.call('HSET', presence, 'status', ARGV[2], 'last_seen', now)
+redis.call('HSET', presence, 'last_seen', now)
+choose(ARGV[2])
 return {now, announce(before)}

@@ -1,0 +1,142 @@
+"""A node's memories: its commits that were not on record when Redis lost data.
+
+They are written to the record before anything is restored from it. A node that was not there in time (it was
+suspended, or cut off) brings them in later: what nobody has gone on from is restored after all; what
+contradicts the life that others went on with is kept among the dead letters, with an alarm.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from msgspec.structs import replace
+
+from hub.domain.epoch import VERSION_GAP
+from hub.domain.errors import StoreFailed
+from hub.domain.model import Session
+from hub.domain.records import FORK, JournalEntry, Life, Restoration, Restored
+from hub.loops.kept import KeptTail
+from hub.ports import JournalStore, LiveData, RecordWriter, SessionStore
+
+logger = logging.getLogger("hub.loops.memories")
+
+
+class Memories:
+    def __init__(
+        self,
+        *,
+        kept: KeptTail,
+        live: LiveData,
+        sessions: SessionStore,
+        journal: JournalStore,
+        record: RecordWriter,
+        alarm: Callable[[str], None],
+    ) -> None:
+        self._kept = kept
+        self._live = live
+        self._sessions = sessions
+        self._journal = journal
+        self._record = record
+        self._alarm = alarm
+
+    async def write(self) -> None:
+        """Put all of them on record. What another node's memories must precede is left for `bring`."""
+        await self._write(self._kept.all())
+
+    async def bring(self, life: Life) -> list[Session]:
+        """Bring in those of earlier lives; the sessions that were restored by that."""
+        entries = self._kept.of_other_lives(life.epochs)
+        if not entries:
+            return []
+        restored, contradicted = await self._restore(_latest(entries))
+        against = [e for e in entries if e.session is not None and e.session.id in contradicted]
+        for entry in against:
+            await self._bury(entry, FORK)
+            self._alarm("memory_contradicted")
+        refused = {(e.shard, e.id) for e in against}
+        await self._write([e for e in entries if (e.shard, e.id) not in refused])
+        self._kept.drop(entries)
+        logger.info(
+            "memories_brought",
+            extra={"entries": len(entries), "restored": len(restored), "contradicted": len(contradicted)},
+        )
+        return restored
+
+    async def _restore(self, latest: Sequence[JournalEntry]) -> tuple[list[Session], set[str]]:
+        """(sessions that were restored, ids of those that went on in another way)."""
+        sessions = {entry.session.id: entry.session for entry in latest if entry.session is not None}
+        rows = await self._record.sessions(list(sessions))
+        found = dict(zip(sessions, await self._sessions.get(list(sessions)), strict=True))
+        wanted = [
+            Restoration(
+                session=_anew(session),
+                recorded=session.version,
+                command_id=entry.command_id,
+                known=found[session.id],
+            )
+            for entry in latest
+            if (session := entry.session) is not None
+            and (found[session.id] is not None or not _passed(session, rows.get(session.id)))
+        ]
+        outcomes = list(zip(wanted, await self._live.restore(wanted), strict=True))
+        return (
+            [each.session for each, outcome in outcomes if outcome is Restored.RESTORED],
+            {each.session.id for each, outcome in outcomes if outcome in (Restored.MOVED, Restored.HELD)},
+        )
+
+    async def _write(self, entries: Sequence[JournalEntry]) -> None:
+        try:
+            await self._record.write(entries, bury=self._bury)
+        except StoreFailed as failure:
+            if failure.maybe_done:
+                raise
+            await self._write_each(entries)
+        logger.info("memories_written", extra={"entries": len(entries)})
+
+    async def _write_each(self, entries: Sequence[JournalEntry]) -> None:
+        """One session's must not keep those of the others from the record."""
+        for session_id, group in groupby(sorted(entries, key=_subject), key=_subject):
+            try:
+                await self._record.write(list(group), bury=self._bury)
+            except StoreFailed as failure:
+                if failure.maybe_done:
+                    raise
+                logger.warning("memory_not_written", extra={"session": session_id})
+
+    async def _bury(self, entry: JournalEntry, error: str) -> None:
+        logger.error("memory_refused", extra={"shard": entry.shard, "entry": entry.id, "error": error})
+        self._alarm("journal_entry_buried")
+        await self._journal.bury(entry, error)
+
+
+def _subject(entry: JournalEntry) -> str:
+    return entry.session.id if entry.session is not None else entry.events[0].session_id
+
+
+def _latest(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
+    """Of each session the entry with its last version."""
+    latest: dict[str, JournalEntry] = {}
+    for entry in entries:
+        if (session := entry.session) is not None:
+            known = latest.get(session.id)
+            if known is None or known.session is None or known.session.version < session.version:
+                latest[session.id] = entry
+    return list(latest.values())
+
+
+def _passed(session: Session, row: Session | None) -> bool:
+    """The record shows that it is over, or went further: that the store has nothing of it is no loss."""
+    if row is None:
+        return False
+    return row.version > session.version or (row.version == session.version and not row.active)
+
+
+def _anew(session: Session) -> Session:
+    """As it goes on: by which connection it was offered is for those to say who have one."""
+    return replace(
+        session,
+        version=session.version + VERSION_GAP,
+        target_node=None,
+        target_connection=None,
+        notify_by=None,
+    )

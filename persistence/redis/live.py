@@ -1,0 +1,146 @@
+"""The live data as a whole: which life it is in, and how the next one begins."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]  # ships neither stubs nor a marker
+import msgspec
+
+from hub.domain.footprint import footprint
+from hub.domain.ids import shard_of_session
+from hub.domain.model import FINISHED_KEYS_LIVE_MS
+from hub.domain.records import Life, Restoration, Restored
+from persistence.redis import keys, scripts
+from persistence.redis.client import Argument, RedisClient
+from persistence.redis.codec import fields_of
+
+_SCAN_COUNT = 500
+_SESSIONS = "hub:{*}:session:*"
+_AT_ONCE = 200
+"""Sessions that one script restores: some five milliseconds of the server's time."""
+
+_json = msgspec.json.Encoder()
+
+
+class RedisLive:
+    def __init__(self, client: RedisClient, shards: int) -> None:
+        self._client = client
+        self.shards = shards
+
+    async def look(self) -> Life:
+        commands: list[tuple[Argument, ...]] = [("TIME",), ("INFO", "server"), ("GET", keys.RUN)]
+        commands += [("GET", keys.epoch(shard)) for shard in range(self.shards)]
+        (seconds, micros), facts, examined, *epochs = await self._client.calls(commands)
+        return Life(
+            now=int(seconds) * 1000 + int(micros) // 1000,
+            run=next(line[7:] for line in facts.splitlines() if line.startswith("run_id:")),
+            examined=examined,
+            epochs=epochs,
+        )
+
+    async def landed(self) -> None:
+        """Whoever has a commit on its way knows what became of it, or will ask again."""
+        await self._client.landed()
+        await asyncio.sleep(0)
+
+    def trust(self, run: str) -> None:
+        """From now on commits go to this run of the server and to no other."""
+        self._client.trusted = run
+
+    async def last_entries(self) -> list[str]:
+        """The id of the last entry that each shard's journal ever had, '' where it had none."""
+        names = [keys.journal(shard) for shard in range(self.shards)]
+        there = await self._client.calls([("EXISTS", name) for name in names])
+        known = [name for name, exists in zip(names, there, strict=True) if exists]
+        facts = dict(
+            zip(known, await self._client.calls([("XINFO", "STREAM", name) for name in known]), strict=True)
+        )
+        return [facts[name]["last-generated-id"] if name in facts else "" for name in names]
+
+    async def sessions(self) -> AsyncIterator[Mapping[str, int]]:
+        """Every session that is there with its version, in pages; some may come twice."""
+        cursor = "0"
+        while True:
+            cursor, names = await self._client.call("SCAN", cursor, "MATCH", _SESSIONS, "COUNT", _SCAN_COUNT)
+            versions = await self._client.calls([("HGET", name, "version") for name in names])
+            yield {
+                name.rpartition(":")[2]: int(version)
+                for name, version in zip(names, versions, strict=True)
+                if version is not None
+            }
+            if str(cursor) == "0":
+                return
+
+    async def restore(self, wanted: Sequence[Restoration]) -> list[Restored]:
+        return await restore(self._client, self.shards, wanted)
+
+    async def begin(self, run: str, epochs: Mapping[int, str]) -> None:
+        """Begin the shards' next lives, and then vouch for the data of this run of the server."""
+        for name, value in [*((keys.epoch(s), epoch) for s, epoch in epochs.items()), (keys.RUN, run)]:
+            await self._client.call_once("SET", name, value, run=run)
+
+
+async def restore(client: RedisClient, shards: int, wanted: Sequence[Restoration]) -> list[Restored]:
+    """What became of each."""
+    by_shard: dict[int, list[int]] = {}
+    for position, each in enumerate(wanted):
+        by_shard.setdefault(shard_of_session(each.session.id, shards), []).append(position)
+    calls = [
+        (shard, positions[start : start + _AT_ONCE])
+        for shard, positions in by_shard.items()
+        for start in range(0, len(positions), _AT_ONCE)
+    ]
+    answers = await asyncio.gather(
+        *(_restore(client, shard, [wanted[p] for p in positions]) for shard, positions in calls)
+    )
+    outcomes: dict[int, Restored] = {}
+    for (_, positions), answer in zip(calls, answers, strict=True):
+        outcomes.update(zip(positions, map(Restored, answer), strict=True))
+    return [outcomes[position] for position in range(len(wanted))]
+
+
+async def _restore(client: RedisClient, shard: int, wanted: Sequence[Restoration]) -> list[str]:
+    places = [keys.deadlines(shard), keys.open_requests(shard), keys.journal(shard)]
+    items = []
+    for each in wanted:
+        session, left = each.session, each.known.offered_to if each.known else None
+        places += [
+            keys.session(shard, session.id),
+            keys.declined(shard, session.id),
+            keys.active(shard, session.customer_id),
+            keys.offers(shard, session.offered_to or ""),
+            keys.offers(shard, left or ""),
+        ]
+        items.append(_item(each))
+    plan = {"prefix": keys.session(shard, ""), "items": items}
+    answer: list[str] = await client.run(scripts.RESTORE, places, msgpack.packb(plan))
+    return answer
+
+
+def _item(wanted: Restoration) -> dict[str, Any]:
+    session, known = wanted.session, wanted.known
+    marks = footprint(session)
+    deadlines = dict(marks.deadlines)
+    for holder in {marks.held_by, known.held_by if known else None} - {None}:
+        deadlines[f"work:{session.id}:{holder}"] = session.updated_at
+    journal = ["events", "[]", "session", _json.encode(session), "command", wanted.command_id]
+    return {
+        "version": session.version,
+        "recorded": wanted.recorded,
+        "command": wanted.command_id,
+        "session": session.id,
+        "assignment": session.assignment_id,
+        "set": [part for pair in fields_of(session).items() for part in pair],
+        "claim": marks.claim,
+        "deadlines": scored(deadlines.items()),
+        "none": list(footprint(known).deadlines) or [""],
+        "open": marks.open_at or 0,
+        "offered": bool(marks.offered_to),
+        "expire": FINISHED_KEYS_LIVE_MS if marks.ended else 0,
+        "journal": journal if wanted.journal else [],
+    }
+
+
+def scored(deadlines: Iterable[tuple[str, int]]) -> list[str]:
+    return [part for member, due in deadlines for part in (str(due), member)]

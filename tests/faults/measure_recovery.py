@@ -1,0 +1,105 @@
+"""How long a cluster takes to recover from the loss of all of Redis' data: `python -m tests.faults.measure_recovery N`.
+
+Puts N open sessions on record (one in five of them taken), waits until Redis has them, empties Redis and tells
+when every shard has its next epoch, and for how long a node's event loop was busy meanwhile at most.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+import asyncpg
+
+from hub.domain.ids import assignment_of, new_id, new_session_id
+from tests.faults.cluster import Cluster, open_cluster
+from tests.redis.bench import until
+
+_SHARDS = 4
+_PAGE = 5_000
+
+
+async def put_on_record(postgres: "asyncpg.Pool[asyncpg.Record]", sessions: int) -> None:
+    """Open broadcasts, of which every fifth was accepted by a mechanic."""
+    mechanic = new_id()
+    async with postgres.acquire() as connection, connection.transaction():
+        await connection.execute("INSERT INTO mechanics (id, status) VALUES ($1, 'approved')", mechanic)
+        for start in range(0, sessions, _PAGE):
+            customers = [new_id() for _ in range(min(_PAGE, sessions - start))]
+            ids = [new_session_id(customer) for customer in customers]
+            held = [mechanic if n % 5 == 0 else None for n in range(len(ids))]
+            await connection.execute("INSERT INTO customers (id) SELECT unnest($1::uuid[])", customers)
+            await connection.execute(
+                "INSERT INTO sessions (id, customer_user_id, mechanic_id, session_type, plan_code, payment, status,"
+                " notes, version, command_id)"
+                " SELECT id, customer, mechanic, 'chat', 'free', 'free',"
+                " CASE WHEN mechanic IS NULL THEN 'pending' ELSE 'waiting' END, 'The engine rattles.', 2, $4"
+                " FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS r (id, customer, mechanic)",
+                ids, customers, held, new_id(),
+            )  # fmt: skip
+            await connection.execute(
+                "INSERT INTO session_assignments (id, session_id, mechanic_id, status, accepted_at, version)"
+                " SELECT id, session, mechanic,"
+                " CASE WHEN mechanic IS NULL THEN 'open' ELSE 'accepted' END,"
+                " CASE WHEN mechanic IS NULL THEN NULL ELSE now() END, 2"
+                " FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS r (id, session, mechanic)",
+                [assignment_of(session) for session in ids], ids, held,
+            )  # fmt: skip
+
+
+async def lose_everything(cluster: Cluster) -> float:
+    """Seconds from the loss until every shard has an epoch again."""
+    await cluster.redis.flushall()
+    lost = time.monotonic()
+    names = [f"hub:{{{shard}}}:epoch" for shard in range(_SHARDS)]
+
+    async def all_set() -> bool:
+        return all(await cluster.redis.mget(names))
+
+    async with asyncio.timeout(120):
+        while not await all_set():
+            await asyncio.sleep(0.01)
+    return time.monotonic() - lost
+
+
+async def measure(sessions: int, nodes: int, times: int) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        async with open_cluster(Path(directory), nodes=nodes) as cluster:
+            await put_on_record(cluster.postgres, sessions)
+            for _ in range(times):
+                slowest = 0.0
+
+                async def watch() -> None:
+                    nonlocal slowest
+                    while True:
+                        for node in cluster.nodes:
+                            asked = time.monotonic()
+                            await cluster.http.get(f"{node.url}/healthz")
+                            slowest = max(slowest, time.monotonic() - asked)
+                        await asyncio.sleep(0.002)
+
+                watching = asyncio.create_task(watch())
+                took = await lose_everything(cluster)
+                watching.cancel()
+                restored = sum([1 async for _ in cluster.redis.scan_iter("hub:*:session:*", count=1_000)])
+                print(f"{restored} sessions restored in {took:.2f} s; slowest /healthz {slowest * 1000:.0f} ms")
+                await cluster.ready()
+                await until(lambda: _settled(cluster))
+
+
+async def _settled(cluster: Cluster) -> bool:
+    return all(await asyncio.gather(*(cluster._is_ready(node) for node in cluster.nodes)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="measure_recovery", description=__doc__)
+    parser.add_argument("sessions", type=int)
+    parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--times", type=int, default=3)
+    arguments = parser.parse_args()
+    asyncio.run(measure(arguments.sessions, arguments.nodes, arguments.times))
+
+
+if __name__ == "__main__":
+    main()
