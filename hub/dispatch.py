@@ -306,9 +306,9 @@ class Dispatcher:
                     snapshot, decision, command_id=command_id, hints=hints, journal_max=journal_max, owed=owed
                 )
             except StoreFailed as failure:
-                self.gate.suspect()
                 doubt = doubt or failure.maybe_done
                 if not doubt:
+                    self.gate.suspect()
                     raise
                 await asyncio.sleep(_ASK_AGAIN_S)
                 continue

@@ -23,7 +23,7 @@ from hub.ports import LiveData, RecordWriter
 logger = logging.getLogger("hub.loops.recovery")
 
 _LOOK_S = 0.5
-_AGAIN_S = 0.1
+_AGAIN_S = 0.2
 _ASK_S = 0.05
 _SAY_EVERY = 100
 _LOCK = 0x6875_6252

@@ -28,6 +28,14 @@ def fields_of(session: Session) -> dict[str, str]:
     return {name: text for name in FIELDS if (text := _text(getattr(session, name))) is not None}
 
 
+def lean_fields(session: Session) -> list[str | int]:
+    """[field, value, …] of what is not the default, which need not be there to be read again."""
+    flat: list[Any] = []
+    for name, value in msgspec.to_builtins(session).items():
+        flat += (name, _text(session.waves) if name == "waves" else "1" if value is True else value)
+    return flat
+
+
 def changes(before: Session | None, after: Session) -> tuple[list[str], list[str]]:
     """(field, value, … to write; fields to drop)."""
     write: list[str] = []

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]  # ships neither stubs nor a marker
 import msgspec
 
 from hub.domain.footprint import footprint
@@ -13,7 +12,7 @@ from hub.domain.model import FINISHED_KEYS_LIVE_MS
 from hub.domain.records import Life, Restoration, Restored
 from persistence.redis import keys, scripts
 from persistence.redis.client import Argument, RedisClient
-from persistence.redis.codec import fields_of
+from persistence.redis.codec import lean_fields
 
 _SCAN_COUNT = 500
 _SESSIONS = "hub:{*}:session:*"
@@ -21,6 +20,7 @@ _AT_ONCE = 200
 """Sessions that one script restores: some five milliseconds of the server's time."""
 
 _json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
 
 
 class RedisLive:
@@ -114,7 +114,7 @@ async def _restore(client: RedisClient, shard: int, wanted: Sequence[Restoration
         ]
         items.append(_item(each))
     plan = {"prefix": keys.session(shard, ""), "items": items}
-    answer: list[str] = await client.run(scripts.RESTORE, places, msgpack.packb(plan))
+    answer: list[str] = await client.run(scripts.RESTORE, places, _msgpack.encode(plan))
     return answer
 
 
@@ -124,22 +124,25 @@ def _item(wanted: Restoration) -> dict[str, Any]:
     deadlines = dict(marks.deadlines)
     for holder in {marks.held_by, known.held_by if known else None} - {None}:
         deadlines[f"work:{session.id}:{holder}"] = session.updated_at
-    journal = ["events", "[]", "session", _json.encode(session), "command", wanted.command_id]
     return {
         "version": session.version,
         "recorded": wanted.recorded,
         "command": wanted.command_id,
         "session": session.id,
         "assignment": session.assignment_id,
-        "set": [part for pair in fields_of(session).items() for part in pair],
+        "set": lean_fields(session),
         "claim": marks.claim,
         "deadlines": scored(deadlines.items()),
         "none": list(footprint(known).deadlines) or [""],
         "open": marks.open_at or 0,
         "offered": bool(marks.offered_to),
         "expire": FINISHED_KEYS_LIVE_MS if marks.ended else 0,
-        "journal": journal if wanted.journal else [],
+        "journal": _entry(wanted) if wanted.journal else (),
     }
+
+
+def _entry(wanted: Restoration) -> tuple[str | bytes, ...]:
+    return "events", "[]", "session", _json.encode(wanted.session).decode(), "command", wanted.command_id
 
 
 def scored(deadlines: Iterable[tuple[str, int]]) -> list[str]:

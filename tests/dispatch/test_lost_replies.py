@@ -14,7 +14,7 @@ from hub.domain.records import Outcome
 from persistence.redis import keys, scripts
 from persistence.redis.sessions import RedisSessions
 from tests.dispatch.office import Office, assert_in_place, history
-from tests.domain.samples import ANA, CUSTOMER
+from tests.domain.samples import ANA, BEN, CUSTOMER, online, wish
 from tests.line import Line
 from tests.redis.bench import PATIENCE_S, Bench, open_bench
 
@@ -164,3 +164,27 @@ async def test_what_may_have_happened_before_data_was_lost_is_not_denied(bench: 
 
     assert session is not None
     await assert_in_place(bench, session)
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [(cmd.Decline(BEN), EventType.DECLINED), (cmd.Acknowledge(ANA, "seen"), EventType.SEEN)],
+    ids=["decline", "ack"],
+)
+async def test_history_that_was_added_stays_so_whoever_comes_next(
+    office: Office, bench: Bench, command: cmd.Command, told: EventType
+) -> None:
+    """It takes no version; somebody's accept comes between it and its repetition."""
+    asked = wish(online(ANA)) if isinstance(command, cmd.Acknowledge) else None
+    session = await office.book(asked=asked)
+    sessions = DoubtfulSessions(bench)
+    doubtful = Office(bench, sessions=sessions)
+
+    async def accept() -> None:
+        await office.execute(session.id, cmd.Accept(mechanic_id=ANA))
+
+    sessions.after = accept
+    await doubtful.execute(session.id, command)
+
+    assert sessions.happened == [Outcome.COMMITTED, Outcome.REPEATED]
+    assert (await history(bench, session)).count(told) == 1

@@ -161,7 +161,12 @@ class Ear:
     async def presence(self, shard: int) -> list[tuple[str, str]]:
         """(mechanic, status) of every change of presence since the last call."""
         hints = [msgspec.json.decode(m.removeprefix("* ")) for m in await self.messages(shard)]
-        return [(h["presence"]["mechanic_id"], h["presence"]["status"]) for h in hints]
+        return [(h["presence"]["mechanic_id"], h["presence"]["status"]) for h in hints if "presence" in h]
+
+    async def choices(self, shard: int) -> list[tuple[str, str]]:
+        """(mechanic, status) of every choice since the last call."""
+        hints = [msgspec.json.decode(m.removeprefix("* ")) for m in await self.messages(shard)]
+        return [(h["chosen"]["mechanic_id"], h["chosen"]["status"]) for h in hints if "chosen" in h]
 
 
 @asynccontextmanager

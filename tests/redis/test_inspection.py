@@ -12,7 +12,7 @@ from hub.domain.records import FORK, JournalEntry
 from persistence.redis import keys
 from persistence.redis.inspection import RedisInspection
 from tests.domain.samples import ANA, BEN, CAT, DAN, booked, online
-from tests.redis.bench import SHARDS, Bench, book, execute
+from tests.redis.bench import EPOCH, SHARDS, Bench, book, execute
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ async def test_what_was_refused_still_happened(bench: Bench, inspection: RedisIn
     shard = bench.shard(session)
     for entry in await bench.entries(shard):
         await bench.journal.bury(entry, "23514: no" if entry.session and entry.session.version == 1 else FORK)
-        await bench.journal.trim({shard: entry.id})
+        await bench.journal.trim({shard: entry.id}, {shard: EPOCH})
 
     found = await inspection.unrecorded(session.id, session.created_at)
 
@@ -181,7 +181,7 @@ async def test_a_letter_goes_back_whole_and_once(bench: Bench, inspection: Redis
     session = await book(bench, customer_id=new_id())
     shard = bench.shard(session)
     (entry,) = await bench.entries(shard)
-    await bench.journal.trim({shard: entry.id})
+    await bench.journal.trim({shard: entry.id}, {shard: EPOCH})
     await bench.journal.bury(entry, "23514: no")
     (letter,) = await inspection.dead_letters(10)
 

@@ -9,8 +9,8 @@ import pytest_asyncio
 
 from hub.domain import commands as cmd
 from hub.domain.ids import crc16, new_id
-from hub.domain.records import JournalEntry
 from hub.domain.model import Status
+from hub.domain.records import JournalEntry
 from persistence.redis import scripts
 from persistence.redis.inspection import RedisInspection
 from persistence.redis.scripts import Script

@@ -21,6 +21,7 @@ end
 
 -- What a mechanic chooses every node must know that has a connection of theirs, to say it again after a loss.
 local function choose(status)
+  if redis.call('HGET', presence, 'status') == status then return end
   redis.call('HSET', presence, 'status', status)
   redis.call('SPUBLISH', bus, '* ' .. cjson.encode({chosen = {mechanic_id = user, status = status}}))
 end

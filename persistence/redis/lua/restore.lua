@@ -12,6 +12,7 @@
 
 local plan = cmsgpack.unpack(ARGV[1])
 local deadlines, open, journal = KEYS[1], KEYS[2], KEYS[3]
+local due, opened = {}, {}
 
 -- A session that was restored and not changed since is no newer than what it was restored from.
 local function stands(item, hash)
@@ -48,8 +49,11 @@ local function restore(item, hash, declined, claim, join, leave)
     redis.call('PEXPIRE', hash, item.expire)
     redis.call('PEXPIRE', declined, item.expire)
   end
-  if #item.deadlines > 0 then redis.call('ZADD', deadlines, unpack(item.deadlines)) end
-  if item.open > 0 then redis.call('ZADD', open, item.open, item.assignment) end
+  for _, part in ipairs(item.deadlines) do due[#due + 1] = part end
+  if item.open > 0 then
+    opened[#opened + 1] = item.open
+    opened[#opened + 1] = item.assignment
+  end
   if item.offered then redis.call('SADD', join, item.assignment) end
   if #item.journal > 0 then redis.call('XADD', journal, '*', unpack(item.journal)) end
   return 'restored'
@@ -60,4 +64,6 @@ for i, item in ipairs(plan.items) do
   local at = 3 + (i - 1) * 5
   answer[i] = restore(item, KEYS[at + 1], KEYS[at + 2], KEYS[at + 3], KEYS[at + 4], KEYS[at + 5])
 end
+if #due > 0 then redis.call('ZADD', deadlines, unpack(due)) end
+if #opened > 0 then redis.call('ZADD', open, unpack(opened)) end
 return answer
