@@ -168,7 +168,7 @@ async def test_what_may_have_happened_before_data_was_lost_is_not_denied(bench: 
 
 @pytest.mark.parametrize(
     ("command", "told"),
-    [(cmd.Decline(BEN), EventType.DECLINED), (cmd.Acknowledge(ANA, "seen"), EventType.SEEN)],
+    [(cmd.Decline(BEN), EventType.DECLINED), (cmd.Acknowledge(ANA, EventType.SEEN), EventType.SEEN)],
     ids=["decline", "ack"],
 )
 async def test_history_that_was_added_stays_so_whoever_comes_next(

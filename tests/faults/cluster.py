@@ -182,6 +182,18 @@ class Cluster:
         except httpx.TransportError:
             return False
 
+    async def recovered(self) -> None:
+        """Redis' data is in a life that began since it was lost."""
+        await until(self._has_epochs)
+
+    async def _has_epochs(self) -> bool:
+        try:
+            return all(
+                await self.redis.mget([f"hub:{{{s}}}:epoch" for s in range(int(SETTINGS["HUB_SHARDS"]))])
+            )
+        except RedisError:
+            return False
+
     # What a store can suffer
 
     async def kill_valkey(self) -> None:

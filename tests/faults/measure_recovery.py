@@ -15,9 +15,7 @@ import asyncpg
 
 from hub.domain.ids import assignment_of, new_id, new_session_id
 from tests.faults.cluster import Cluster, open_cluster
-from tests.redis.bench import until
 
-_SHARDS = 4
 _PAGE = 5_000
 
 
@@ -51,14 +49,9 @@ async def put_on_record(postgres: "asyncpg.Pool[asyncpg.Record]", sessions: int)
 
 async def lose_everything(cluster: Cluster) -> float:
     """Seconds from the loss until every shard has an epoch again."""
-    names = [f"hub:{{{shard}}}:epoch" for shard in range(_SHARDS)]
     await cluster.redis.flushall()
     lost = time.monotonic()
-
-    async def all_set() -> bool:
-        return all(await cluster.redis.mget(names))
-
-    await until(all_set)
+    await cluster.recovered()
     return time.monotonic() - lost
 
 

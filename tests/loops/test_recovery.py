@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -74,7 +75,7 @@ class File:
         self._kept: dict[str, bytes] = {}
 
     async def keep(self) -> None:
-        raw = self._bench.client.redis
+        raw: Any = self._bench.client.redis
         self._kept = {}
         for key in await self._bench.raw.keys("*"):
             self._kept[key] = await raw.execute_command("DUMP", key, NEVER_DECODE=True)

@@ -1,0 +1,63 @@
+"""Redis loses what somebody remembers: a file that is older, a record that is behind, a node that sleeps or dies."""
+
+import signal
+
+from tests.faults.cluster import Cluster
+from tests.faults.crowd import Size
+from tests.faults.scene import scene
+from tests.faults.trial import trial
+
+CROWD = Size(mechanics=12, customers=12, bookings=3)
+
+
+async def test_only_the_nodes_remember_what_the_record_does_not_have_yet(cluster: Cluster) -> None:
+    """First of all, since after a loss bookings ask the record whether they are repeated."""
+    async with scene(cluster) as people:
+        (ana,), mia = await people.mechanics(1), people.customer()
+        await people.customer().book()
+        for node in cluster.nodes:
+            node.postgres.blackhole()
+        session = await mia.book()
+        await ana.offer(session)
+        assert await ana.actor.answer("accept", session["id"])
+        await cluster.redis.flushall()
+        for node in cluster.nodes:
+            await node.postgres.heal()
+
+        mine = await mia.persist(lambda hub: hub.active_session())
+        assert mine["session"]["id"] == session["id"]
+        assert mine["session"]["mechanic_id"] == ana.actor.id
+
+
+async def test_it_comes_back_on_an_older_file(cluster: Cluster) -> None:
+    async with trial(cluster, 31, CROWD) as held:
+        await held.under_way(6)
+        older = cluster.keep_valkey_file()
+        await held.under_way(18)
+        await cluster.kill_valkey()
+        cluster.bring_back(older)
+        await cluster.revive_valkey()
+
+
+async def test_a_node_sleeps_through_the_loss_and_wakes(cluster: Cluster) -> None:
+    async with trial(cluster, 32, CROWD) as held:
+        await held.under_way(6)
+        sleeper, *others = cluster.nodes
+        sleeper.signal(signal.SIGSTOP)
+        try:
+            await cluster.redis.flushall()
+            await cluster.recovered()
+            await cluster.ready(*others)
+        finally:
+            sleeper.signal(signal.SIGCONT)
+
+
+async def test_a_node_dies_just_before_everything_is_forgotten(cluster: Cluster) -> None:
+    """What it answered is on record, or in the journal of those who live; only both at once are too much."""
+    async with trial(cluster, 33, CROWD) as held:
+        await held.under_way(6)
+        await cluster.nodes[1].kill()
+        await cluster.recorded()
+        await cluster.redis.flushall()
+        await cluster.recovered()
+        cluster.nodes[1].start()
