@@ -216,7 +216,6 @@ class Node:
             memories=Memories(
                 kept=self._kept,
                 live=stores.live,
-                sessions=stores.sessions,
                 journal=stores.journal,
                 record=stores.record,
                 alarm=self.metrics.alarm,

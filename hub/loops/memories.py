@@ -16,7 +16,7 @@ from hub.domain.errors import StoreFailed
 from hub.domain.model import Session
 from hub.domain.records import FORK, JournalEntry, Life, Restoration, Restored
 from hub.loops.kept import KeptTail
-from hub.ports import JournalStore, LiveData, RecordWriter, SessionStore
+from hub.ports import JournalStore, LiveData, RecordWriter
 
 logger = logging.getLogger("hub.loops.memories")
 
@@ -27,14 +27,12 @@ class Memories:
         *,
         kept: KeptTail,
         live: LiveData,
-        sessions: SessionStore,
         journal: JournalStore,
         record: RecordWriter,
         alarm: Callable[[str], None],
     ) -> None:
         self._kept = kept
         self._live = live
-        self._sessions = sessions
         self._journal = journal
         self._record = record
         self._alarm = alarm
@@ -66,7 +64,7 @@ class Memories:
         """(sessions that were restored, ids of those that went on in another way)."""
         sessions = {entry.session.id: entry.session for entry in latest if entry.session is not None}
         rows = await self._record.sessions(list(sessions))
-        found = dict(zip(sessions, await self._sessions.get(list(sessions)), strict=True))
+        found = dict(zip(sessions, await self._live.found(list(sessions)), strict=True))
         wanted = [
             Restoration(
                 session=_anew(session),

@@ -63,7 +63,7 @@ class Restorer:
             behind = [sid for sid, version in on_record.items() if version > there[sid]]
             if behind:
                 rows = await self._record.kept(behind)
-                found = dict(zip(behind, await self._sessions.get(behind), strict=True))
+                found = dict(zip(behind, await self._live.found(behind), strict=True))
                 wanted = [_restoration(row, outage, found[sid]) for sid, row in rows.items()]
                 restored += _count(await self._live.restore(wanted))
         return restored

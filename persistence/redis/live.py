@@ -8,11 +8,11 @@ import msgspec
 
 from hub.domain.footprint import footprint
 from hub.domain.ids import shard_of_session
-from hub.domain.model import FINISHED_KEYS_LIVE_MS
+from hub.domain.model import FINISHED_KEYS_LIVE_MS, Session
 from hub.domain.records import Life, Restoration, Restored
 from persistence.redis import keys, scripts
 from persistence.redis.client import Argument, RedisClient
-from persistence.redis.codec import lean_fields
+from persistence.redis.codec import lean_fields, session_from
 
 _SCAN_COUNT = 500
 _SESSIONS = "hub:{*}:session:*"
@@ -72,6 +72,10 @@ class RedisLive:
             if str(cursor) == "0":
                 return
 
+    async def found(self, session_ids: Sequence[str]) -> list[Session | None]:
+        """What is there of these sessions, be it the truth or not."""
+        return await found(self._client, self.shards, session_ids)
+
     async def restore(self, wanted: Sequence[Restoration]) -> list[Restored]:
         return await restore(self._client, self.shards, wanted)
 
@@ -79,6 +83,11 @@ class RedisLive:
         """Begin the shards' next lives, and then vouch for the data of this run of the server."""
         for name, value in [*((keys.epoch(s), epoch) for s, epoch in epochs.items()), (keys.RUN, run)]:
             await self._client.call_once("SET", name, value, run=run)
+
+
+async def found(client: RedisClient, shards: int, session_ids: Sequence[str]) -> list[Session | None]:
+    commands = [("HGETALL", keys.session(shard_of_session(sid, shards), sid)) for sid in session_ids]
+    return [session_from(fields) for fields in await client.calls(commands)]
 
 
 async def restore(client: RedisClient, shards: int, wanted: Sequence[Restoration]) -> list[Restored]:

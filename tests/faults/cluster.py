@@ -182,6 +182,22 @@ class Cluster:
         except httpx.TransportError:
             return False
 
+    async def recorded(self) -> None:
+        """Whatever was in the journal a moment ago is on record."""
+        ends = [
+            (name, (await self.redis.xinfo_stream(name))["last-generated-id"])
+            for name in [name async for name in self.redis.scan_iter("hub:{*}:journal")]
+        ]
+
+        async def passed() -> bool:
+            first = [await self.redis.xrange(name, count=1) for name, _ in ends]
+            return all(
+                not entries or _place(entries[0][0]) > _place(end)
+                for entries, (_, end) in zip(first, ends, strict=True)
+            )
+
+        await until(passed)
+
     async def recovered(self) -> None:
         """Redis' data is in a life that began since it was lost."""
         await until(self._has_epochs)
@@ -282,6 +298,10 @@ class Cluster:
 def _client() -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None)
     return httpx.AsyncClient(timeout=5, trust_env=False, verify=False, limits=limits)
+
+
+def _place(entry_id: str) -> tuple[int, ...]:
+    return tuple(map(int, entry_id.split("-")))
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""Redis loses what somebody remembers: a file that is older, a record that is behind, a node that sleeps or dies."""
+"""Redis loses what somebody remembers: on an older file, with a record behind, while a node sleeps or dies."""
 
 import signal
 

@@ -43,7 +43,6 @@ class Node:
         memories = Memories(
             kept=self.kept,
             live=self.bench.live,
-            sessions=self.bench.sessions,
             journal=self.bench.journal,
             record=self.record,
             alarm=self.alarms.append,
