@@ -26,8 +26,8 @@ async def heartbeat(hub: "SocketEndpoint", connection: "Connection", _: client.H
 
 async def status(hub: "SocketEndpoint", connection: "Connection", message: client.SetStatus) -> Fields:
     mechanic_id = _mechanic(connection)
-    hub.registry.choose(mechanic_id, message.status)
     effective = await hub.desk.set_status(mechanic_id, message.status)
+    hub.registry.choose(mechanic_id, message.status)
     if message.status is not Status.ONLINE:
         return {"status": effective}
     queue = await hub.desk.queue(mechanic_id)

@@ -150,6 +150,26 @@ async def test_a_live_session_survives_the_loss_and_keeps_its_mechanic_busy(faul
     await _retried_call(ana.call, "POST", f"/api/mechanic/sessions/{session_id}/end")
 
 
+async def test_a_status_chosen_through_another_node_survives_the_loss(faulty: World) -> None:
+    mechanics = [await faulty.mechanic() for _ in range(6)]
+    for ana in mechanics:
+        await ana.online(node=0)
+        choosing = await ana.online(node=1)
+        assert (await choosing.request("status", status="away"))["status"] == "away"
+
+    await faulty.redis.flushall()
+
+    async def all_are_back() -> bool:
+        keys = [key async for key in faulty.redis.scan_iter("hub:*:conns:*")]
+        mine = [key for key in keys if key.rpartition(":")[2] in {ana.id for ana in mechanics}]
+        return sum([await faulty.redis.hlen(key) for key in mine]) == 2 * len(mechanics)
+
+    await faulty.eventually(all_are_back)
+    ids = ",".join(ana.id for ana in mechanics)
+    found = (await _retried_call(mechanics[0].call, "GET", f"/api/presence?ids={ids}"))["presence"]
+    assert {state["status"] for state in found.values()} == {"away"}
+
+
 async def test_what_was_said_while_nobody_listened_is_made_up_for(faulty: World) -> None:
     """The nodes' bus connections are cut again and again; hints of that time are lost, offers are not."""
     ana, ben = await faulty.mechanic(), await faulty.mechanic("Ben Okafor")

@@ -192,7 +192,7 @@ class Cluster:
         async def passed() -> bool:
             first = [await self.redis.xrange(name, count=1) for name, _ in ends]
             return all(
-                not entries or _place(entries[0][0]) > _place(end)
+                not entries or _place(str(entries[0][0])) > _place(end)
                 for entries, (_, end) in zip(first, ends, strict=True)
             )
 

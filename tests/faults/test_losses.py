@@ -1,4 +1,4 @@
-"""Redis loses what somebody remembers: on an older file, with a record behind, while a node sleeps or dies."""
+"""Redis loses what somebody remembers: a node, the record, or neither yet."""
 
 import signal
 

@@ -8,7 +8,7 @@ from hub.domain.ids import new_id
 from hub.domain.model import Status
 from hub.domain.records import Arrival
 from persistence.redis import keys
-from tests.domain.samples import ANA, CUSTOMER
+from tests.domain.samples import ANA, BEN, CUSTOMER
 from tests.redis.bench import Bench, Ear
 
 NODE = "node-1"
@@ -24,9 +24,10 @@ async def connect(
     status: Status | None = Status.ONLINE,
     node: str = NODE,
     limit: int = 8,
+    again: bool = False,
 ) -> Arrival:
     return await bench.presence.connect(
-        mechanic_id, connection, node, status=status, mechanic=True, limit=limit
+        mechanic_id, connection, node, status=status, mechanic=True, limit=limit, again=again
     )
 
 
@@ -82,6 +83,49 @@ async def test_a_mechanic_who_chooses_nothing_keeps_what_was_chosen(bench: Bench
 
     assert (await connect(bench, TWO, status=None)).status == Status.AWAY
     assert (await connect(bench, mechanic_id=new_id(), status=None)).status == Status.OFFLINE
+
+
+async def test_what_is_chosen_is_told_to_every_node(bench: Bench, ear: Ear) -> None:
+    """Also where others see no difference."""
+    await connect(bench, status=Status.AWAY)
+    await bench.presence.set_work(ANA, "session", held=True, live=True)
+    await connect(bench, TWO, status=Status.ONLINE)
+    await connect(bench, TWO, status=None)
+    await bench.presence.set_status(ANA, Status.BUSY)
+
+    shard = bench.presence.shard(ANA)
+    assert await ear.choices(shard) == [(ANA, "away"), (ANA, "online"), (ANA, "busy")]
+    assert await bench.presence.chosen([ANA, BEN]) == {ANA: Status.BUSY}
+
+
+async def test_whoever_says_it_again_does_not_undo_a_later_choice(bench: Bench) -> None:
+    await connect(bench)
+    await bench.presence.set_status(ANA, Status.AWAY)
+
+    assert (await connect(bench, status=Status.ONLINE, again=True)).status == Status.AWAY
+    await bench.raw.flushall()
+    assert (await connect(bench, status=Status.BUSY, again=True)).status == Status.BUSY
+    assert (await connect(bench, TWO, status=Status.ONLINE, again=True)).status == Status.BUSY
+
+
+@pytest.mark.parametrize("chosen", [Status.AWAY, Status.OFFLINE])
+async def test_after_a_grace_period_in_error_the_choice_is_back(bench: Bench, chosen: Status) -> None:
+    """The node was suspended, and buried; its connections are there still."""
+    await connect(bench, status=Status.ONLINE)
+    if chosen is Status.OFFLINE:
+        await bench.presence.set_status(ANA, chosen)
+    await disconnect(bench)
+    if chosen is not Status.OFFLINE:
+        assert await bench.presence.end_grace(ANA)
+    assert await _seen(bench) is Status.OFFLINE
+
+    await connect(bench, status=Status.AWAY, again=True)
+
+    assert await _seen(bench) is chosen
+
+
+async def _seen(bench: Bench) -> Status:
+    return (await bench.presence.states([ANA]))[ANA].status
 
 
 async def test_a_sign_of_life_moves_the_activity_and_not_the_birth(bench: Bench) -> None:
