@@ -87,7 +87,14 @@ class RedisLive:
 
 async def found(client: RedisClient, shards: int, session_ids: Sequence[str]) -> list[Session | None]:
     commands = [("HGETALL", keys.session(shard_of_session(sid, shards), sid)) for sid in session_ids]
-    return [session_from(fields) for fields in await client.calls(commands)]
+    return [_readable(fields) for fields in await client.calls(commands)]
+
+
+def _readable(fields: Mapping[str, str]) -> Session | None:
+    try:
+        return session_from(fields)
+    except (msgspec.ValidationError, ValueError):
+        return None
 
 
 async def restore(client: RedisClient, shards: int, wanted: Sequence[Restoration]) -> list[Restored]:

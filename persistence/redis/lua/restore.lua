@@ -35,8 +35,8 @@ local function restore(item, hash, declined, claim, join, leave)
   local holder = redis.call('GET', claim)
   if item.claim and holder and holder ~= item.session
       and redis.call('EXISTS', plan.prefix .. holder) == 1 then return 'held' end
+  redis.call('DEL', hash)
   if known then
-    redis.call('DEL', hash)
     redis.call('ZREM', deadlines, unpack(item.none))
     redis.call('ZREM', open, item.assignment)
     redis.call('SREM', leave, item.assignment)
