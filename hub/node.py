@@ -33,14 +33,12 @@ from hub.loops.bus_listener import BusListener
 from hub.loops.inbox import LeftEvents
 from hub.loops.journal_writer import JournalWriter
 from hub.loops.kept import KeptTail
-from hub.loops.memories import Memories
 from hub.loops.node_lease import NodeLease
 from hub.loops.presence_mirror import PresenceMirror
 from hub.loops.ranks import Ranks
 from hub.loops.reconciler import Reconciler
 from hub.loops.recovery import Recovery
 from hub.loops.refunds import Refunds
-from hub.loops.restorer import Restorer
 from hub.loops.sweeper import Sweeper
 from hub.metrics import Metrics
 from hub.ports import Stores
@@ -208,32 +206,25 @@ class Node:
             grace_ms=_ms(self.settings.offline_grace_seconds),
             announce_all=self.endpoint.announce_all,
         )
+
+    def _make_keepers(self) -> None:
+        """The loops that look for what was lost or left undone."""
+        stores = self._stores
         self.recovery = Recovery(
             gate=self.gate,
             live=stores.live,
+            sessions=stores.sessions,
+            journal=stores.journal,
             record=stores.record,
             kept=self._kept,
-            memories=Memories(
-                kept=self._kept,
-                live=stores.live,
-                journal=stores.journal,
-                record=stores.record,
-                alarm=self.metrics.alarm,
-            ),
-            restorer=Restorer(live=stores.live, sessions=stores.sessions, record=stores.record),
             others=lambda: self.lease.living() - {self.id},
             ask_others=lambda: self._tell_nodes(Hint(loss=True)),
-            say=lambda ahead: self._tell_nodes(
-                Hint(remembered=Remembered(node=self.id, ahead=sorted(ahead)))
-            ),
+            say=lambda ahead: self._tell_nodes(Hint(remembered=Remembered(node=self.id, ahead=ahead))),
             announce_all=self.endpoint.announce_all,
             announce=self._announce_restored,
             wait_s=self.settings.node_lease_seconds,
+            alarm=self.metrics.alarm,
         )
-
-    def _make_keepers(self) -> None:
-        """The loops that look for what was left undone."""
-        stores = self._stores
         self.reconciler = Reconciler(
             dispatcher=self.dispatcher,
             record=stores.record,

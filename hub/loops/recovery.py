@@ -18,7 +18,7 @@ from hub.domain.records import Life
 from hub.loops.kept import KeptTail
 from hub.loops.memories import Memories
 from hub.loops.restorer import Restorer
-from hub.ports import LiveData, RecordWriter
+from hub.ports import JournalStore, LiveData, RecordWriter, SessionStore
 
 logger = logging.getLogger("hub.loops.recovery")
 
@@ -40,23 +40,24 @@ class Recovery:
         *,
         gate: Gate,
         live: LiveData,
+        sessions: SessionStore,
+        journal: JournalStore,
         record: RecordWriter,
         kept: KeptTail,
-        memories: Memories,
-        restorer: Restorer,
         others: Callable[[], Collection[str]],
         ask_others: Callable[[], Awaitable[None]],
-        say: Callable[[Collection[int]], Awaitable[None]],
+        say: Callable[[list[int]], Awaitable[None]],
         announce_all: Callable[[], Awaitable[None]],
         announce: Callable[[Session], Awaitable[None]],
         wait_s: float,
+        alarm: Callable[[str], None],
     ) -> None:
         self._gate = gate
         self._live = live
         self._record = record
         self._kept = kept
-        self._memories = memories
-        self._restorer = restorer
+        self._memories = Memories(kept=kept, live=live, journal=journal, record=record, alarm=alarm)
+        self._restorer = Restorer(live=live, sessions=sessions, record=record)
         self._others = others
         self._ask_others = ask_others
         self._say = say
@@ -132,7 +133,7 @@ class Recovery:
         """Whoever has the turn restores, the others say that they remember nothing more."""
         while not life.whole:
             ahead = self._kept.ahead(life.epochs, await self._live.last_entries())
-            await self._say(ahead)
+            await self._say(sorted(ahead))
             async with self._record.advisory_lock(_LOCK) as held:
                 if held and not (life := await self._live.look()).whole:
                     ahead = ahead.union(*await self._answers(life))

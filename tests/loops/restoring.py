@@ -8,10 +8,8 @@ from hub.domain.model import Session
 from hub.domain.records import JournalEntry
 from hub.loops.journal_writer import JournalWriter
 from hub.loops.kept import KeptTail
-from hub.loops.memories import Memories
 from hub.loops.ranks import Ranks
 from hub.loops.recovery import Recovery
-from hub.loops.restorer import Restorer
 from persistence.postgres.pool import Postgres
 from persistence.postgres.record import PostgresRecord
 from tests.dispatch.office import Office
@@ -40,26 +38,20 @@ class Node:
             ranks=Ranks(name, SHARDS),
             alarm=self.alarms.append,
         )
-        memories = Memories(
-            kept=self.kept,
-            live=self.bench.live,
-            journal=self.bench.journal,
-            record=self.record,
-            alarm=self.alarms.append,
-        )
         self.recovery = Recovery(
             gate=office.gate,
             live=self.bench.live,
+            sessions=self.bench.sessions,
+            journal=self.bench.journal,
             record=self.record,
             kept=self.kept,
-            memories=memories,
-            restorer=Restorer(live=self.bench.live, sessions=self.bench.sessions, record=self.record),
             others=lambda: [other for other in nodes if other != name],
             ask_others=self._ask,
             say=self._say,
             announce_all=self._nothing,
             announce=self._announce,
             wait_s=1.0,
+            alarm=self.alarms.append,
         )
         nodes[name] = self
 
