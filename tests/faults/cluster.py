@@ -21,7 +21,7 @@ from hub.domain.flags import FAVORITES_PRIORITY
 from persistence.embedded import EmbeddedPostgres, EmbeddedValkey
 from persistence.embedded.process import free_port
 from tests.proxy import Proxy
-from tests.redis.bench import until
+from tests.redis.bench import PATIENCE_S, until
 
 SECRET = "a secret that only the tests know, long enough for HS256"
 LEASE_S = 1.5
@@ -198,9 +198,9 @@ class Cluster:
 
         await until(passed)
 
-    async def recovered(self) -> None:
+    async def recovered(self, patience_s: float = PATIENCE_S) -> None:
         """Redis' data is in a life that began since it was lost."""
-        await until(self._has_epochs)
+        await until(self._has_epochs, patience_s)
 
     async def _has_epochs(self) -> bool:
         try:

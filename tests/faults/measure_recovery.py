@@ -17,6 +17,7 @@ from hub.domain.ids import assignment_of, new_id, new_session_id
 from tests.faults.cluster import Cluster, open_cluster
 
 _PAGE = 5_000
+_PATIENCE_S = 120.0
 
 
 async def put_on_record(postgres: "asyncpg.Pool[asyncpg.Record]", sessions: int) -> None:
@@ -51,7 +52,7 @@ async def lose_everything(cluster: Cluster) -> float:
     """Seconds from the loss until every shard has an epoch again."""
     await cluster.redis.flushall()
     lost = time.monotonic()
-    await cluster.recovered()
+    await cluster.recovered(_PATIENCE_S)
     return time.monotonic() - lost
 
 
@@ -71,9 +72,11 @@ async def measure(sessions: int, nodes: int, times: int) -> None:
             for _ in range(times):
                 answers: list[float] = []
                 asking = asyncio.create_task(ask_for_health(cluster, answers))
-                took = await lose_everything(cluster)
-                asking.cancel()
-                await asyncio.gather(asking, return_exceptions=True)
+                try:
+                    took = await lose_everything(cluster)
+                finally:
+                    asking.cancel()
+                    await asyncio.gather(asking, return_exceptions=True)
                 found = sum([1 async for _ in cluster.redis.scan_iter("hub:*:session:*", count=1_000)])
                 sys.stdout.write(
                     f"{found} sessions in {took:.2f} s; slowest /healthz {max(answers) * 1_000:.0f} ms\n"

@@ -199,3 +199,18 @@ async def test_what_is_no_letter_is_not_found(inspection: RedisInspection, lette
 
 def another(shard: int) -> Session:
     return replace(booked(), id=f"{new_id()[:-4]}{shard:04x}")
+
+
+async def test_letters_may_come_in_any_order_and_each_is_kept_once(bench: Bench) -> None:
+    """Memories of an earlier life are older than what was refused since."""
+    entries = [
+        JournalEntry(shard=1, id=entry_id, command_id=command, session=None, events=())
+        for entry_id, command in (("9-0", "late"), ("5-0", "early"), ("5-0", "of another life"), ("", "a"))
+    ]
+    for _ in range(2):
+        for entry in entries:
+            await bench.journal.bury(entry, FORK)
+
+    letters = await RedisInspection(bench.client, SHARDS).dead_letters(10)
+
+    assert sorted(letter.entry.command_id for letter in letters) == ["a", "early", "late", "of another life"]
