@@ -189,6 +189,38 @@ async def test_an_accept_since_an_older_file_was_written_stands(one: Node, recor
         await one.office.execute(session.id, cmd.Accept(mechanic_id=BEN))
 
 
+async def test_a_node_that_was_just_started_knows_an_older_file_by_the_record(
+    one: Node, postgres: Postgres
+) -> None:
+    file = File(one.bench)
+    session = await one.office.book()
+    await one.recorded()
+    await file.keep()
+    await one.office.execute(session.id, cmd.Accept(mechanic_id=ANA))
+    await one.recorded()
+    await file.bring_back()
+
+    async with open_node(one.bench.url, "fresh", postgres, {}) as fresh:
+        await together(fresh)
+
+    assert (await one.found(session)).mechanic_id == ANA
+
+
+async def test_a_shard_that_a_node_was_ahead_of_tells_of_the_loss(one: Node) -> None:
+    """A booking that was never recorded: nothing but the node's memory shows that the file is older."""
+    file = File(one.bench)
+    await file.keep()
+    before = await one.bench.now()
+    session = await one.office.book()
+    await file.bring_back()
+
+    await one.recovery.step()
+
+    epochs = await one.bench.sessions.epochs()
+    assert lost_since(epochs[one.bench.shard(session)] or "", before - 1)
+    assert (await one.found(session)).version == session.version + VERSION_GAP
+
+
 async def test_the_journal_of_an_older_file_is_no_fork_and_later_entries_are_read(
     one: Node, committed: Connection
 ) -> None:
