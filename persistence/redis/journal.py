@@ -34,13 +34,18 @@ class RedisJournal:
         }
 
     async def trim(self, cursors: dict[int, str]) -> None:
-        """Drop what the record has, the cursor's own entry included, and tell the nodes that kept copies."""
-        commands: list[tuple[str, ...]] = []
-        for shard, cursor in cursors.items():
-            commands.append(("XTRIM", keys.journal(shard), "MINID", "=", _next(cursor)))
-            hint = msgspec.json.encode({"recorded": {"shard": shard, "cursor": cursor}}).decode()
-            commands.append(("SPUBLISH", keys.bus(shard), f"* {hint}"))
-        await self._client.calls(commands)
+        """Drop what the record has, the cursor's own entry included, and tell the nodes that kept copies of
+        what was dropped."""
+        dropped = await self._client.calls(
+            [("XTRIM", keys.journal(s), "MINID", "=", _next(cursor)) for s, cursor in cursors.items()]
+        )
+        hints = [
+            (s, msgspec.json.encode({"recorded": {"shard": s, "cursor": cursor}}).decode())
+            for (s, cursor), count in zip(cursors.items(), dropped, strict=True)
+            if count
+        ]
+        if hints:
+            await self._client.calls([("SPUBLISH", keys.bus(s), f"* {hint}") for s, hint in hints])
 
     async def oldest(self) -> list[int | None]:
         """When each shard's first entry that still waits was made, ms."""
