@@ -91,7 +91,7 @@ class Recovering(Unavailable):
 
 class StoreFailed(Unavailable):
     """A store did not answer, or refused. `maybe_done`: whether a write could have happened all the same.
-    `reason`: what the record has against it, for whoever runs the hub; empty where it is merely away."""
+    `reason`: why it refused, for whoever runs the hub; empty where it is merely away."""
 
     def __init__(self, detail: str, *, maybe_done: bool, reason: str = "") -> None:
         super().__init__("unavailable", detail)

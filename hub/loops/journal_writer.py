@@ -4,8 +4,8 @@ Any node may write any shard: the cursor's row in Postgres is locked by whoever 
 A node is woken by its own commits, and looks once a second at the shards where it is first, so that entries
 of a node that died are written too, and what it wrote is trimmed.
 
-While a store is away everything waits. A shard that the record refuses is set aside and tried again alone,
-less and less often, so that it keeps no other from being written.
+While a store is away everything waits. A shard that the record refuses, or whose entries this node cannot
+read, is set aside and tried again alone, less and less often, so that it keeps no other from being written.
 """
 
 import asyncio
