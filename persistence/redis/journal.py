@@ -22,8 +22,8 @@ class RedisJournal:
         self.shards = shards
 
     async def read(self, after: dict[int, str], limit: int) -> dict[int, list[JournalEntry]]:
-        """Per shard the entries behind its cursor, oldest first. Raises `StoreFailed` with a reason for one that
-        this node cannot read: nodes of a later version may."""
+        """Per shard the entries behind its cursor, oldest first. Raises `StoreFailed`, with a reason where
+        this node cannot read one; one of a later version may."""
         shards = list(after)
         commands = [
             ("XRANGE", keys.journal(s), f"({after[s]}" if after[s] else "-", "+", "COUNT", limit)
