@@ -15,7 +15,7 @@ from hub.domain.records import FORK
 from persistence.redis import keys
 from tests.faults.cluster import SETTINGS, Cluster, Node
 from tests.faults.evidence import assignment_of
-from tests.faults.scene import Actor, Scene, first, scene
+from tests.faults.scene import Actor, Scene, scene
 from tests.postgres.journal import booking, event
 from tests.redis.bench import until
 
@@ -158,18 +158,23 @@ async def test_the_journal_is_full(cluster: Cluster) -> None:
     await node.stop()
 
 
-async def test_a_node_dies_before_it_trims_what_it_wrote(cluster: Cluster) -> None:
+async def test_two_nodes_die_before_what_is_written_is_trimmed(cluster: Cluster) -> None:
+    """Whichever wrote it: the one that is left trims it."""
     async with scene(cluster) as people:
         mia = people.customer()
-        traps = [node.redis.trap(b"XTRIM", pass_on=False) for node in cluster.nodes]
-        booking = asyncio.create_task(mia.book())
-        doomed = cluster.nodes[await first(*(trap.wait() for trap in traps))]
-        await doomed.kill()
         for node in cluster.nodes:
-            await node.redis.heal()
-        await booking
+            node.redis.delay(0.2)
+        booking = asyncio.create_task(mia.book())
+        await until(lambda: recorded(cluster, mia.id))
+        for node in cluster.nodes:
+            await node.redis.refuse()
+        assert not await nothing_waits(cluster)
+        for node in cluster.nodes[1:]:
+            await node.kill()
+        await cluster.nodes[0].redis.heal()
         await until(lambda: nothing_waits(cluster))
         await cluster.heal()
+        await booking
 
 
 async def refused(customer: Actor, node: Node) -> HubProblem | None:
