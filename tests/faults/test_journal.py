@@ -168,6 +168,7 @@ async def test_the_nodes_die_before_what_is_written_is_trimmed(cluster: Cluster)
         booking = asyncio.create_task(mia.book())
         await until(lambda: recorded(cluster, mia.id))
         for node in cluster.nodes:
+            await node.redis.refuse()
             await node.kill()
         assert not await nothing_waits(cluster)
         await cluster.heal()
