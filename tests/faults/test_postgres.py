@@ -184,7 +184,8 @@ async def ask(
 ) -> httpx.Response:
     token = issue(SECRET, role=role, user_id=who, ttl=60)
     headers = {"Authorization": f"Bearer {token}", **(headers or {})}
-    return await cluster.http.request(method, cluster.nodes[1].url + path, headers=headers, **more)
+    url = cluster.nodes[1].url + path
+    return await cluster.http.request(method, url, headers=headers, timeout=ANSWER_WITHIN_S, **more)
 
 
 # What can be seen of it
@@ -194,19 +195,18 @@ async def ask(
 async def read_only(cluster: Cluster) -> AsyncIterator[None]:
     """For every session, those that are open too, as an operator or a failover would."""
 
-    async def switch(value: str) -> None:
-        await cluster.postgres.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
-        await cluster.postgres.execute("SELECT pg_reload_conf()")
-        await until(lambda: shows(value))
-
-    async def shows(value: str) -> bool:
-        return bool(await cluster.postgres.fetchval("SHOW default_transaction_read_only") == value)
-
-    await switch("on")
+    await cluster.set_read_only(True)
+    await until(lambda: is_read_only(cluster, "on"))
     try:
         yield
     finally:
-        await switch("off")
+        await cluster.set_read_only(False)
+        await until(lambda: is_read_only(cluster, "off"))
+
+
+async def is_read_only(cluster: Cluster, value: str) -> bool:
+    query = "SELECT reset_val FROM pg_settings WHERE name = 'default_transaction_read_only'"
+    return bool(await cluster.postgres.fetchval(query) == value)
 
 
 async def more_alarms(cluster: Cluster, what: str, than: int) -> bool:
