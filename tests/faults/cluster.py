@@ -213,8 +213,8 @@ class Cluster:
         shutil.rmtree(self.valkey_file())
         shutil.copytree(copy, self.valkey_file())
 
-    async def kill_postgres(self) -> None:
-        os.kill(self.embedded_postgres.pid, signal.SIGKILL)
+    async def kill_postgres(self, by: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(self.embedded_postgres.pid, by)
         await until(self._postgres_is_dead)
 
     async def _postgres_is_dead(self) -> bool:

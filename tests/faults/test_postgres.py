@@ -43,7 +43,7 @@ async def test_it_is_restarted_in_traffic(cluster: Cluster) -> None:
     """Its fast shutdown ends every connection with a word of farewell."""
     async with trial(cluster, 32, CROWD) as held:
         await held.under_way(4)
-        os.kill(cluster.embedded_postgres.pid, signal.SIGINT)
+        await cluster.kill_postgres(signal.SIGINT)
         await held.under_way(10)
         await cluster.revive_postgres()
 
