@@ -29,6 +29,7 @@ from hub.dispatch import Dispatcher, DispatchPolicy, Gate
 from hub.domain.records import JournalEntry
 from hub.identity import TokenVerifier
 from hub.loops.bus_listener import BusListener
+from hub.loops.canary import Canary
 from hub.loops.inbox import LeftEvents
 from hub.loops.journal_writer import JournalWriter
 from hub.loops.kept import KeptTail
@@ -187,8 +188,16 @@ class Node:
             on_due=self.sweeper.wake,
             on_recorded=self._kept.recorded,
             on_presence=self.mirror.note,
+            on_canary=lambda word: self.canary.heard(word),
         )
         self.listener = BusListener(bus=stores.bus, heard=hearing.heard, resync=hearing.resync)
+        self.canary = Canary(
+            node=self.id,
+            bus=stores.bus,
+            shards=self.settings.shards,
+            listener=self.listener,
+            alarm=self.metrics.alarm,
+        )
         self.lease = NodeLease(
             node=self.id,
             facts={
@@ -291,7 +300,7 @@ class Node:
         """What keeps this node from being ready."""
         found: dict[Obstacle, bool] = {
             "recovering": not self.gate.is_open,
-            "deaf": not self.listener.listening.is_set(),
+            "deaf": self.canary.deaf or not self.listener.listening.is_set(),
             "draining": self.upgrades.refusing,
         }
         return [name for name, holds in found.items() if holds]
@@ -309,6 +318,7 @@ class Node:
             self._stores.follow(),
             self.recovery.run(),
             self.listener.run(),
+            self.canary.run(),
             self.lease.run(),
             self.sweeper.run(),
             self.writer.run(),
