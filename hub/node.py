@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from hub import __version__
@@ -33,6 +33,7 @@ from hub.loops.canary import Canary
 from hub.loops.inbox import LeftEvents
 from hub.loops.journal_writer import JournalWriter
 from hub.loops.kept import KeptTail
+from hub.loops.lifetime import end, supervised
 from hub.loops.node_lease import NodeLease
 from hub.loops.presence_mirror import PresenceMirror
 from hub.loops.ranks import Ranks
@@ -327,20 +328,26 @@ class Node:
             self.mirror.run(),
             self.left_events.run(),
         ):
-            self._tasks.append(asyncio.create_task(_supervised(loop)))
+            self._tasks.append(asyncio.create_task(supervised(loop)))
 
     async def stop(self) -> None:
         """After the last socket: say goodbye in the stores, write what is left, let go."""
         await self.endpoint.stop()
         await end(self._tasks)
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await self.writer.flush()
-                if not await self._stores.presence.connections_of(self.id):
-                    await self._stores.presence.forget_node(self.id)
-        except Exception as error:
-            logger.warning("goodbye_incomplete", extra={"error": type(error).__name__})
+        for goodbye in (self.writer.flush, self._leave):
+            try:
+                async with asyncio.timeout(_STOP_S):
+                    await goodbye()
+            except Exception as error:
+                logger.warning(
+                    "goodbye_incomplete", extra={"step": goodbye.__name__, "error": type(error).__name__}
+                )
         await self._stores.close()
+
+    async def _leave(self) -> None:
+        """Give the lease back; not over connections whose goodbyes failed, which others take away with it."""
+        if not await self._stores.presence.connections_of(self.id):
+            await self._stores.presence.forget_node(self.id)
 
     def server(self, *, drain_seconds: float) -> HubServer:
         settings = self.settings
@@ -371,25 +378,6 @@ class Node:
     def _directory_changed(self, table: str, key: str | None) -> None:
         if table == "mechanics":
             self.endpoint.mechanics_changed([key] if key else self.registry.mechanics())
-
-
-async def end(tasks: Iterable[asyncio.Task[None]], *, again_s: float = _STOP_S) -> None:
-    """Cancel until they are over: a store that does not answer may swallow a cancellation, for its own
-    clean-up fails in its place."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        over, left = await asyncio.wait(left, timeout=again_s)
-        await asyncio.gather(*over, return_exceptions=True)
-
-
-async def _supervised(loop: Coroutine[Any, Any, None]) -> None:
-    try:
-        await loop
-    except Exception:
-        logger.critical("loop_died", exc_info=True)
-        raise
 
 
 def _ms(seconds: float) -> int:

@@ -20,6 +20,7 @@ logger = logging.getLogger("hub.loops.lease")
 
 _BEATS_A_LEASE = 3
 _AT_ONCE = 64
+_STAGGER_MS = 50
 
 
 class NodeLease:
@@ -57,7 +58,15 @@ class NodeLease:
                 logger.warning("lease_not_renewed", extra={"detail": error.detail})
             except Exception:
                 logger.exception("lease_failed")
-            await asyncio.sleep(beat * random.uniform(0.9, 1.0))
+            await asyncio.sleep(min(beat * random.uniform(0.9, 1.0), self.next_expiry_ms() / 1000))
+
+    def next_expiry_ms(self) -> int:
+        """How long until the first lease of another node can have run out, which only a dead one's does. Nodes
+        look one after the other, so that the first to look has done the work."""
+        others = [expiry for node, expiry in self.nodes.items() if node != self._node]
+        if not others:
+            return self._lease_ms
+        return max(1, min(others) + 1 - self._clock.now()) + self._ranks.of(0) * _STAGGER_MS
 
     async def step(self) -> None:
         """Renew; where that has gone well for a whole lease, bury nodes whose leases have run out."""

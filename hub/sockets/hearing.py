@@ -19,8 +19,8 @@ _OPEN_AT_ONCE = 1_000
 
 
 class Hearing:
-    """`on_due`, `on_recorded` (shard, cursor), `on_presence` (mechanic, online, last seen) and `on_canary` pass
-    hints on to the loops that they concern."""
+    """`on_due`, `on_recorded` (shard, cursor), `on_presence` (mechanic, online, last seen) and `on_canary`
+    pass hints on to the loops that they concern."""
 
     def __init__(
         self,
