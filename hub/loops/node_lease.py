@@ -52,24 +52,18 @@ class NodeLease:
     async def run(self) -> None:
         beat = self._lease_ms / 1000 / _BEATS_A_LEASE
         while True:
+            pause = beat * random.uniform(0.9, 1.0)
             try:
-                await self.step()
+                pause = min(pause, await self.step() / 1000)
             except Unavailable as error:
                 logger.warning("lease_not_renewed", extra={"detail": error.detail})
             except Exception:
                 logger.exception("lease_failed")
-            await asyncio.sleep(min(beat * random.uniform(0.9, 1.0), self.next_expiry_ms() / 1000))
+            await asyncio.sleep(pause)
 
-    def next_expiry_ms(self) -> int:
-        """How long until the first lease of another node can have run out, which only a dead one's does. Nodes
-        look one after the other, so that the first to look has done the work."""
-        others = [expiry for node, expiry in self.nodes.items() if node != self._node]
-        if not others:
-            return self._lease_ms
-        return max(1, min(others) + 1 - self._clock.now()) + self._ranks.of(0) * _STAGGER_MS
-
-    async def step(self) -> None:
-        """Renew; where that has gone well for a whole lease, bury nodes whose leases have run out."""
+    async def step(self) -> int:
+        """Renew; where that has gone well for a whole lease, bury nodes whose leases have run out. Returns
+        how long (ms) until the next one can have run out."""
         lease = await self._presence.renew_lease(self._node, self._lease_ms)
         self._clock.learn(lease.now)
         gap = lease.now - self._renewed_at > self._lease_ms
@@ -87,6 +81,13 @@ class NodeLease:
             await self._announce_all()
         if lease.now - self._unbroken_since >= self._lease_ms:
             await self._bury(lease)
+        return self._next_expiry()
+
+    def _next_expiry(self) -> int:
+        """Only a dead node's lease gets so far. Nodes look one after the other: the first does the work."""
+        expiries = [expiry for node, expiry in self.nodes.items() if node != self._node]
+        left = min(expiries) + 1 - self._clock.now() if expiries else self._lease_ms
+        return max(1, left) + self._ranks.of(0) * _STAGGER_MS
 
     async def _bury(self, lease: Lease) -> None:
         for node, expiry in lease.nodes.items():
