@@ -23,7 +23,7 @@ logger = logging.getLogger("hub.sockets.server")
 _BATCH_EVERY_S = 0.05
 _SOCKETS_A_SECOND = 50
 """No drain is slower than this; one with more sockets than its time allows is faster."""
-_STAY_S = 5.0
+_STAY_S = 3.0
 """The longest that a socket may stay after it was asked to go."""
 _RECONNECT_MS = 1_000
 _LAST_S = 3
@@ -82,8 +82,8 @@ class HubServer(uvicorn.Server):
 
     def stop(self) -> None:
         """At once."""
-        if self._draining is not None:
-            self._draining.cancel()
+        if self._draining is not None and self._draining.cancel():
+            logger.warning("drain_cut_short", extra={"sockets": len(self._registry)})
         self.config.timeout_graceful_shutdown = _AT_ONCE_S
         self.should_exit = True
 
