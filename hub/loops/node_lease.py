@@ -8,7 +8,7 @@ everyone offline. One that finds its own lease gone announces all its connection
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from hub.dispatch import Dispatcher
 from hub.domain.errors import Unavailable
@@ -19,8 +19,8 @@ from hub.ports import Clock
 logger = logging.getLogger("hub.loops.lease")
 
 _BEATS_A_LEASE = 3
-_AT_ONCE = 64
-_STAGGER_MS = 50
+_AT_ONCE = 128
+_STAGGER_MS = 200
 
 
 class NodeLease:
@@ -95,19 +95,20 @@ class NodeLease:
                 await self.bury(node)
 
     async def bury(self, node: str) -> None:
-        """Take a dead node's connections away; the node itself last, so that whoever dies over it is followed
-        by another."""
+        """Take a dead node's connections away, then their offers, the node itself last: so whoever dies over
+        it is followed by another, who does all of it again."""
         connections = await self._presence.connections_of(node)
         logger.warning("node_buried", extra={"node": node, "connections": len(connections)})
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(connection: str, user_id: str) -> None:
-            async with gate:
-                _, mechanic = await self._presence.disconnect(
-                    user_id, connection, node, grace_ms=self._grace_ms
-                )
-                if mechanic:
-                    await self._dispatcher.mechanic_moved(user_id, lost=connection)
-
-        await asyncio.gather(*(one(connection, user_id) for connection, user_id in connections.items()))
+        mechanics: set[str] = set()
+        for some in _parts(list(connections.items()), _AT_ONCE):
+            mechanics |= await self._presence.remove(dict(some), grace_ms=self._grace_ms)
+        lost = [(connection, user) for connection, user in connections.items() if user in mechanics]
+        for some in _parts(lost, _AT_ONCE):
+            await asyncio.gather(
+                *(self._dispatcher.mechanic_moved(user, lost=connection) for connection, user in some)
+            )
         await self._presence.forget_node(node)
+
+
+def _parts(pairs: list[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
+    return (pairs[start : start + size] for start in range(0, len(pairs), size))

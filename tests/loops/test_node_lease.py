@@ -11,7 +11,7 @@ from tests.loops.test_sweeper import ManualClock
 from tests.redis.bench import PATIENCE_S, SHARDS, Bench
 
 LEASE_MS = 60_000
-STAGGER_MS = 50
+STAGGER_MS = 200
 
 
 def lease_of(office: Office, now: int, node: str = "living", *, lease_ms: int = LEASE_MS) -> NodeLease:
