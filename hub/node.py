@@ -334,18 +334,16 @@ class Node:
         """After the last socket: say goodbye in the stores, write what is left, let go."""
         await self.endpoint.stop()
         await end(self._tasks)
-        for goodbye in (self.writer.flush, self._leave):
+        for what, goodbye in (("journal", self.writer.flush), ("lease", self._give_lease_back)):
             try:
                 async with asyncio.timeout(_STOP_S):
                     await goodbye()
             except Exception as error:
-                logger.warning(
-                    "goodbye_incomplete", extra={"step": goodbye.__name__, "error": type(error).__name__}
-                )
+                logger.warning("goodbye_incomplete", extra={"what": what, "error": type(error).__name__})
         await self._stores.close()
 
-    async def _leave(self) -> None:
-        """Give the lease back; not over connections whose goodbyes failed, which others take away with it."""
+    async def _give_lease_back(self) -> None:
+        """Not over connections whose goodbyes failed: others take those away when it runs out."""
         if not await self._stores.presence.connections_of(self.id):
             await self._stores.presence.forget_node(self.id)
 

@@ -72,7 +72,7 @@ async def ghosts(world: World, cluster: Cluster) -> list[float]:
         await until(partial(renewed, cluster, name, before))
         node.signal(signal.SIGKILL)
         start = time.perf_counter()
-        await until(partial(buried, cluster, name))
+        await until(partial(unseen, cluster, mechanics))
         found.append(time.perf_counter() - start)
         await hang_up(sockets)
         await restart(cluster, node)
@@ -149,16 +149,15 @@ async def renewed(cluster: Cluster, name: str, before: float | None) -> bool:
     return await cluster.redis.zscore("hub:nodes", name) != before
 
 
-async def buried(cluster: Cluster, name: str) -> bool:
-    return await cluster.redis.zscore("hub:nodes", name) is None
+async def unseen(cluster: Cluster, people: list[Person]) -> bool:
+    """None of them has a connection."""
+    places = [keys.conns(shard_of_user(person.id, DEFAULTS.shards), person.id) for person in people]
+    return await cluster.redis.exists(*places) == 0
 
 
 async def gone(cluster: Cluster, person: Person, start: float) -> float:
     """Seconds until the person has no connection."""
-    key = keys.conns(shard_of_user(person.id, DEFAULTS.shards), person.id)
-    async with asyncio.timeout(30):
-        while await cluster.redis.exists(key):  # noqa: ASYNC110  # it happens in another process
-            await asyncio.sleep(0.02)
+    await until(partial(unseen, cluster, [person]))
     return time.perf_counter() - start
 
 
