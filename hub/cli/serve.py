@@ -76,15 +76,14 @@ async def run_node(settings: Settings, listener: socket.socket, *, watch_parent:
         lambda task: None if task.cancelled() or not task.exception() else server.stop()
     )
     watcher = asyncio.create_task(_watch_parent(server.begin_drain)) if watch_parent else None
-    with server.capture_signals():  # to the very end, where uvicorn would stop listening for them
-        try:
-            await server.serve(sockets=[listener])
-        finally:
-            if watcher is not None:
-                watcher.cancel()
-            starting.cancel()
-            (failure,) = await asyncio.gather(starting, return_exceptions=True)
-            await node.stop()
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        if watcher is not None:
+            watcher.cancel()
+        starting.cancel()
+        (failure,) = await asyncio.gather(starting, return_exceptions=True)
+        await node.stop()
     if isinstance(failure, SettingsError):
         logger.error("cannot_start", extra={"reason": str(failure)})
     elif isinstance(failure, Exception):

@@ -5,11 +5,14 @@ import contextlib
 import logging
 import math
 import random
+import signal
 from collections import deque
+from collections.abc import Generator
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.server import HANDLED_SIGNALS
 
 from hub.sockets.frames import Outgoing
 from hub.sockets.http import HubHttpProtocol
@@ -69,6 +72,17 @@ class HubServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets=sockets)  # type: ignore[arg-type]  # as it came
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Until the process ends: one that has drained has only its goodbyes to say, and exits with 0."""
+        for sig in HANDLED_SIGNALS:
+            signal.signal(sig, self.handle_exit)
+        try:
+            yield
+        finally:
+            for sig in HANDLED_SIGNALS:
+                signal.signal(sig, signal.SIG_IGN)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Unlike uvicorn's, does not raise the signal again afterwards: a drained node exits with 0."""
         if self._loop is None:
@@ -85,6 +99,7 @@ class HubServer(uvicorn.Server):
         if self._draining is not None and self._draining.cancel():
             logger.warning("drain_cut_short", extra={"sockets": len(self._registry)})
         self.config.timeout_graceful_shutdown = _AT_ONCE_S
+        self.force_exit = self.should_exit  # it waits already, for requests under way
         self.should_exit = True
 
     async def _drain(self) -> None:

@@ -24,6 +24,9 @@ async def test_a_deaf_node_is_not_ready_and_its_sockets_miss_nothing(cluster: Cl
     assert node.redis.lost > 0
     await until(lambda: _is_deaf(cluster, node))
     assert await _alarms(cluster, node) == 1
+    await until(lambda: _subscribed(cluster))
+    readings = [await _readiness(cluster, node) for _ in range(20)]
+    assert readings == [(503, ["deaf"])] * len(readings)
 
     await node.redis.heal()
     await cluster.ready(node)
@@ -35,6 +38,12 @@ async def test_a_deaf_node_is_not_ready_and_its_sockets_miss_nothing(cluster: Cl
 async def _is_deaf(cluster: Cluster, node: Node) -> bool:
     """For longer than it takes to subscribe: an alarm was raised."""
     return await _readiness(cluster, node) == (503, ["deaf"]) and await _alarms(cluster, node) > 0
+
+
+async def _subscribed(cluster: Cluster) -> bool:
+    """Every node is, as far as Redis knows."""
+    subscribers = (await cluster.redis.pubsub_shardnumsub("hub:{0}:bus"))[0][1]
+    return bool(subscribers == len(cluster.nodes))
 
 
 async def _readiness(cluster: Cluster, node: Node) -> tuple[int, list[str]]:

@@ -34,9 +34,9 @@ async def one_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cl
 
 @pytest_asyncio.fixture
 async def world(one_node: Cluster) -> AsyncIterator[World]:
-    """With a node that is fresh, and whole lines."""
+    """A node as usual, whatever the last test made of it."""
     (node,) = one_node.nodes
-    await restart(one_node, node)
+    await one_node.ready()
     world = world_of(one_node)
     yield world
     await node.redis.heal()
@@ -150,9 +150,21 @@ async def test_a_second_signal_ends_it_at_once(one_node: Cluster, world: World, 
     node.signal(sig)
 
     assert {await socket.closed() for socket in sockets} == {1012}
-    node.signal(sig)
     await ended_well(one_node, node)
     assert "drain_cut_short" in node.log.read_text()
+
+
+async def test_signals_are_heard_to_the_very_end(one_node: Cluster, world: World) -> None:
+    """Also while the node says its goodbyes, here to a record that is slow."""
+    (node,) = one_node.nodes
+    node.postgres.delay(0.1)
+
+    async def has_ended() -> bool:
+        node.signal(signal.SIGTERM)
+        return not node.alive()
+
+    await until(has_ended)
+    await ended_well(one_node, node)
 
 
 async def test_a_client_that_never_says_goodbye_holds_nobody_up(one_node: Cluster, world: World) -> None:
