@@ -11,7 +11,7 @@ from hub.domain.model import Status
 from hub.sockets.fanout import Fanout
 from hub.sockets.registry import Registry
 from hub.wire import hints
-from hub.wire.hints import Hint, PresenceChange
+from hub.wire.hints import Hint, PresenceChange, Word
 
 logger = logging.getLogger("hub.sockets.hearing")
 
@@ -19,8 +19,8 @@ _OPEN_AT_ONCE = 1_000
 
 
 class Hearing:
-    """`on_due`, `on_recorded` (shard, cursor) and `on_presence` (mechanic, online, last seen) pass hints on
-    to the loops that they concern."""
+    """`on_due`, `on_recorded` (shard, cursor), `on_presence` (mechanic, online, last seen) and `on_canary`
+    pass hints on to the loops that they concern."""
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class Hearing:
         on_due: Callable[[int], None],
         on_recorded: Callable[[int, str], None],
         on_presence: Callable[[str, bool, int | None], None],
+        on_canary: Callable[[Word], None],
     ) -> None:
         self._node = node
         self._fanout = fanout
@@ -40,6 +41,7 @@ class Hearing:
         self._on_due = on_due
         self._on_recorded = on_recorded
         self._on_presence = on_presence
+        self._on_canary = on_canary
 
     def heard(self, message: str) -> None:
         """One message of the bus; whatever it holds, the next one is heard too."""
@@ -93,3 +95,5 @@ class Hearing:
             self._dispatcher.gate.suspect()
         if hint.recorded is not None:
             self._on_recorded(hint.recorded.shard, hint.recorded.cursor)
+        if hint.canary is not None:
+            self._on_canary(hint.canary)

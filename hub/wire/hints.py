@@ -51,6 +51,13 @@ class Recorded(Struct, frozen=True, kw_only=True):
     cursor: str
 
 
+class Word(Struct, frozen=True, kw_only=True):
+    """What a node says to itself in a shard's channel, to know that it hears."""
+
+    shard: int
+    turn: int
+
+
 class Hint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`due`: a deadline that comes before the next regular look. `yielded`: a connection to close.
 
@@ -62,6 +69,7 @@ class Hint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     yielded: str | None = None
     due: int | None = None
     loss: bool = False
+    canary: Word | None = None
 
 
 _decoder = msgspec.json.Decoder(Hint)
