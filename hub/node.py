@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from hub import __version__
@@ -30,9 +30,11 @@ from hub.domain.model import Session
 from hub.domain.records import JournalEntry
 from hub.identity import TokenVerifier
 from hub.loops.bus_listener import BusListener
+from hub.loops.canary import Canary
 from hub.loops.inbox import LeftEvents
 from hub.loops.journal_writer import JournalWriter
 from hub.loops.kept import KeptTail
+from hub.loops.lifetime import end, supervised
 from hub.loops.node_lease import NodeLease
 from hub.loops.presence_mirror import PresenceMirror
 from hub.loops.ranks import Ranks
@@ -189,8 +191,16 @@ class Node:
             on_recorded=self._kept.recorded,
             on_remembered=lambda node, ahead: self.recovery.remembered(node, ahead),
             on_presence=self.mirror.note,
+            on_canary=lambda word: self.canary.heard(word),
         )
         self.listener = BusListener(bus=stores.bus, heard=hearing.heard, resync=hearing.resync)
+        self.canary = Canary(
+            node=self.id,
+            bus=stores.bus,
+            shards=self.settings.shards,
+            listener=self.listener,
+            alarm=self.metrics.alarm,
+        )
         self.lease = NodeLease(
             node=self.id,
             facts={
@@ -300,7 +310,7 @@ class Node:
         """What keeps this node from being ready."""
         found: dict[Obstacle, bool] = {
             "recovering": not self.gate.is_open,
-            "deaf": not self.listener.listening.is_set(),
+            "deaf": self.canary.deaf or not self.listener.listening.is_set(),
             "draining": self.upgrades.refusing,
         }
         return [name for name, holds in found.items() if holds]
@@ -318,6 +328,7 @@ class Node:
             self._stores.follow(),
             self.recovery.run(),
             self.listener.run(),
+            self.canary.run(),
             self.lease.run(),
             self.sweeper.run(),
             self.writer.run(),
@@ -326,20 +337,24 @@ class Node:
             self.mirror.run(),
             self.left_events.run(),
         ):
-            self._tasks.append(asyncio.create_task(_supervised(loop)))
+            self._tasks.append(asyncio.create_task(supervised(loop)))
 
     async def stop(self) -> None:
         """After the last socket: say goodbye in the stores, write what is left, let go."""
         await self.endpoint.stop()
         await end(self._tasks)
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await self.writer.flush()
-                if not await self._stores.presence.connections_of(self.id):
-                    await self._stores.presence.forget_node(self.id)
-        except Exception as error:
-            logger.warning("goodbye_incomplete", extra={"error": type(error).__name__})
+        for what, goodbye in (("journal", self.writer.flush), ("lease", self._give_lease_back)):
+            try:
+                async with asyncio.timeout(_STOP_S):
+                    await goodbye()
+            except Exception as error:
+                logger.warning("goodbye_incomplete", extra={"what": what, "error": type(error).__name__})
         await self._stores.close()
+
+    async def _give_lease_back(self) -> None:
+        """Not over connections whose goodbyes failed: others take those away when it runs out."""
+        if not await self._stores.presence.connections_of(self.id):
+            await self._stores.presence.forget_node(self.id)
 
     def server(self, *, drain_seconds: float) -> HubServer:
         settings = self.settings
@@ -373,25 +388,6 @@ class Node:
     def _directory_changed(self, table: str, key: str | None) -> None:
         if table == "mechanics":
             self.endpoint.mechanics_changed([key] if key else self.registry.mechanics())
-
-
-async def end(tasks: Iterable[asyncio.Task[None]], *, again_s: float = _STOP_S) -> None:
-    """Cancel until they are over: a store that does not answer may swallow a cancellation, for its own
-    clean-up fails in its place."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        over, left = await asyncio.wait(left, timeout=again_s)
-        await asyncio.gather(*over, return_exceptions=True)
-
-
-async def _supervised(loop: Coroutine[Any, Any, None]) -> None:
-    try:
-        await loop
-    except Exception:
-        logger.critical("loop_died", exc_info=True)
-        raise
 
 
 def _ms(seconds: float) -> int:

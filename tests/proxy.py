@@ -18,6 +18,7 @@ class Proxy:
         self._trap: tuple[bytes, bool, asyncio.Event] | None = None
         self._delay = 0.0
         self._deaf = False
+        self._deaf_lines: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.lost = 0
         """Pieces that `deafen` let vanish."""
@@ -61,9 +62,11 @@ class Proxy:
         """Every piece takes this much longer, each way."""
         self._delay = seconds
 
-    def deafen(self) -> None:
-        """What is published to subscribers of Redis is lost; everything else passes."""
-        self._deaf = True
+    def deafen(self, *, new_lines: bool = True) -> None:
+        """What is published to subscribers of Redis is lost; everything else passes. Lines that are opened
+        later lose nothing where they shall not."""
+        self._deaf = new_lines
+        self._deaf_lines = set(self._writers)
 
     def trap(self, word: bytes, *, pass_on: bool = True) -> asyncio.Event:
         """As soon as a client says this word, nothing passes any more: the word itself does where it shall be
@@ -77,6 +80,7 @@ class Proxy:
         self._trap = None
         self._delay = 0.0
         self._deaf = False
+        self._deaf_lines.clear()
         self._up.set()
         self._down.set()
         if self._server is None:
@@ -129,7 +133,7 @@ class Proxy:
     async def _downwards(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_CHUNK):
             await self._down.wait()
-            if self._deaf and b"smessage" in data:
+            if (self._deaf or writer in self._deaf_lines) and b"smessage" in data:
                 self.lost += 1
             else:
                 await self._pass(data, writer)

@@ -28,7 +28,7 @@ logger = logging.getLogger("hub.cli.dev")
 _DRAIN_S = 3.0
 _READY_S = 60.0
 _LOOK_S = 0.25
-_NODES_END_S = 6.0
+_NODES_END_S = 7.0
 _SIMULATED_WINDOW_S = 8
 
 Process = subprocess.Popen[bytes]
@@ -59,7 +59,7 @@ class Development:
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sig, self._told_to_stop.set)
+            loop.add_signal_handler(sig, self._tell_to_stop)
         try:
             await self._start()
             return await self._watch()
@@ -68,6 +68,13 @@ class Development:
             return 1
         finally:
             await self._stop()
+
+    def _tell_to_stop(self) -> None:
+        """A second time, it is passed on: a node that is told twice does not wait for its sockets."""
+        if self._told_to_stop.is_set():
+            for node in self._nodes:
+                node.terminate()
+        self._told_to_stop.set()
 
     async def _start(self) -> None:
         await asyncio.to_thread(self._start_stores)

@@ -1,14 +1,13 @@
 """`hub serve`: production nodes."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Callable
 
 import click
@@ -23,6 +22,7 @@ logger = logging.getLogger("hub.cli.serve")
 
 _PARENT_LOOK_S = 0.5
 _RESPAWN_S = 1.0
+_WORKERS_LOOK_S = 0.1
 
 
 @click.command()
@@ -108,35 +108,36 @@ def spawn_node(
 
 
 def run_workers(listener: socket.socket, count: int) -> int:
-    """Nodes that share a socket; one that dies is replaced until we are told to stop."""
-    stopping = threading.Event()
-
-    def stop(sig: int, frame: object) -> None:
-        stopping.set()
-        for worker in workers:
-            with contextlib.suppress(ProcessLookupError):
-                worker.send_signal(signal.SIGTERM)
-
+    """Nodes that share a socket; one that dies is replaced. Signals are passed on: the first one drains."""
     environment = dict(os.environ)
-    workers = [spawn_node(listener, environment) for _ in range(count)]
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    failed = 0
-    while not stopping.is_set():
-        stopping.wait(0.1)
-        for index, worker in enumerate(workers):
-            if stopping.is_set() or worker.poll() is None:
-                continue
-            if worker.returncode == 1:
-                stop(signal.SIGTERM, None)
-                break
-            logger.error("worker_died", extra={"pid": worker.pid, "exit": worker.returncode})
-            if stopping.wait(_RESPAWN_S):
-                break
-            workers[index] = spawn_node(listener, environment)
-    for worker in workers:
-        failed |= worker.wait()
-    return 1 if failed else 0
+    workers: list[subprocess.Popen[bytes]] = []
+    signals = told = 0
+    spawn_at = 0.0
+
+    def note(sig: int, frame: object) -> None:
+        nonlocal signals
+        signals += 1
+
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
+    while not told or any(worker.poll() is None for worker in workers):
+        if told < signals:
+            told = signals
+            for worker in workers:
+                worker.terminate()
+        elif not told:
+            for worker in [worker for worker in workers if worker.poll() is not None]:
+                logger.error("worker_died", extra={"pid": worker.pid, "exit": worker.returncode})
+                if worker.returncode == 1:
+                    signals += 1
+                else:
+                    workers.remove(worker)
+            if not signals and len(workers) < count and time.monotonic() >= spawn_at:
+                spawn_at = time.monotonic() + _RESPAWN_S
+                workers += [spawn_node(listener, environment) for _ in range(count - len(workers))]
+        time.sleep(_WORKERS_LOOK_S)
+    # One that was told before it could listen for it died of the signal, and had nothing to drain.
+    return 0 if all(worker.returncode in (0, -signal.SIGTERM) for worker in workers) else 1
 
 
 async def _start(node: app.Node) -> None:

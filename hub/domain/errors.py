@@ -90,8 +90,10 @@ class Recovering(Unavailable):
 
 
 class StoreFailed(Unavailable):
-    """A store did not answer, or refused. `maybe_done`: whether a write could have happened all the same."""
+    """A store did not answer, or refused. `maybe_done`: whether a write could have happened all the same.
+    `reason`: why it refused, for whoever runs the hub; empty where it is merely away."""
 
-    def __init__(self, detail: str, *, maybe_done: bool) -> None:
+    def __init__(self, detail: str, *, maybe_done: bool, reason: str = "") -> None:
         super().__init__("unavailable", detail)
         self.maybe_done = maybe_done
+        self.reason = reason

@@ -22,7 +22,10 @@ class BusListener:
         self._heard = heard
         self._resync = resync
         self._making_up: asyncio.Task[None] | None = None
+        self._patience: asyncio.Timeout | None = None
         self.listening = asyncio.Event()
+        self.subscriptions = 0
+        """How many there have been, the one that stands included."""
 
     async def run(self) -> None:
         try:
@@ -35,15 +38,25 @@ class BusListener:
                 await asyncio.gather(self._making_up, return_exceptions=True)
 
     async def step(self) -> None:
-        """Listen until the connection is lost."""
+        """Listen until the connection is lost, or we are told to leave it."""
         try:
-            await self._bus.listen(self._heard, on_subscribed=self._subscribed)
+            async with asyncio.timeout(None) as self._patience:
+                await self._bus.listen(self._heard, on_subscribed=self._subscribed)
+        except TimeoutError:
+            logger.warning("bus_left")
         except Unavailable as error:
             logger.warning("bus_lost", extra={"detail": error.detail})
         finally:
             self.listening.clear()
 
+    def resubscribe(self) -> None:
+        """Leave this connection: whatever it looks like, not everything is heard on it."""
+        if self.listening.is_set() and self._patience is not None:
+            self.listening.clear()
+            self._patience.reschedule(0)
+
     def _subscribed(self) -> None:
+        self.subscriptions += 1
         self.listening.set()
         if self._making_up is not None:
             self._making_up.cancel()

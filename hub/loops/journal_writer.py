@@ -2,13 +2,17 @@
 
 Any node may write any shard: the cursor's row in Postgres is locked by whoever does, and others pass it by.
 A node is woken by its own commits, and looks once a second at the shards where it is first, so that entries
-of a node that died are written too.
+of a node that died are written too, and what it wrote is trimmed.
+
+While a store is away everything waits. A shard that the record refuses, or whose entries this node cannot
+read, is set aside and tried again alone, less and less often, so that it keeps no other from being written.
 """
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
 
 from hub.domain.errors import StoreFailed, Unavailable
 from hub.domain.records import JournalEntry
@@ -22,8 +26,15 @@ _POLL_S = 1.0
 _PAGE = 500
 _BACK_OFF_S = (0.05, 0.1, 0.5, 1.0, 2.0, 5.0)
 _SKIPPED_S = 0.01
+_ALARM_AT = 6
 _ALARM_EVERY = 10
-_TOGETHER = 3
+
+
+class _Refusal(Struct):
+    """How often a shard was refused in a row, and when (the loop's time) it is tried again."""
+
+    failures: int
+    again_at: float
 
 
 class JournalWriter:
@@ -45,11 +56,11 @@ class JournalWriter:
         self._alarm = alarm
         self._bell = Bell()
         self._dirty: set[int] = set()
-        self._one_by_one = False
+        self._aside: dict[int, _Refusal] = {}
 
     def committed(self, entry: JournalEntry) -> None:
         """A commit of this node is in the journal."""
-        self._dirty.add(entry.shard)
+        self._mark((entry.shard,))
         self._bell.ring()
 
     async def run(self) -> None:
@@ -57,25 +68,20 @@ class JournalWriter:
         failures = 0
         next_poll = 0.0
         while True:
-            await self._bell.wait(min(next_poll - loop.time(), _POLL_S))
+            next_look = min([next_poll, *(refusal.again_at for refusal in self._aside.values())])
+            await self._bell.wait(min(next_look - loop.time(), _POLL_S))
             if loop.time() >= next_poll:
-                self._dirty.update(self._ranks.first())
+                self._mark(self._ranks.first())
                 next_poll = loop.time() + _POLL_S
+            self._dirty.update(s for s, refusal in self._aside.items() if refusal.again_at <= loop.time())
             try:
                 while self._dirty:
                     await self.step()
                 failures = 0
-                self._one_by_one = False
             except Unavailable as error:
-                if failures == 0:
-                    logger.warning("journal_waits", extra={"detail": error.detail})
-                await asyncio.sleep(_BACK_OFF_S[min(failures, len(_BACK_OFF_S) - 1)])
                 failures += 1
-                # One shard that cannot be written must not keep the others from it.
-                self._one_by_one = failures >= _TOGETHER
-                if failures % _ALARM_EVERY == 0:
-                    logger.error("journal_stuck", extra={"failures": failures, "detail": error.detail})
-                    self._alarm("journal_stuck")
+                self._complain(failures, {"detail": error.detail})
+                await asyncio.sleep(_back_off(failures))
                 self._bell.ring()
             except Exception:
                 logger.exception("journal_failed")
@@ -83,16 +89,48 @@ class JournalWriter:
                 await asyncio.sleep(1)
 
     async def step(self) -> int:
-        """Write one page of every shard that has something; how many entries were written."""
-        shards = [random.choice(sorted(self._dirty))] if self._one_by_one else sorted(self._dirty)
+        """Write one page of every shard that has something; how many entries were written.
+
+        Raises `Unavailable` where a store is away; where the record refuses a shard, it is set aside."""
+        suspects = self._dirty & self._aside.keys()
+        written = await self._write(sorted(self._dirty - suspects))
+        for shard in sorted(suspects):
+            written += await self._write([shard])
+        self._wrote(written)
+        return written
+
+    async def flush(self) -> None:
+        """Write everything there is."""
+        self._dirty.update(range(self._journal.shards))
+        while self._dirty:
+            await self.step()
+
+    def _mark(self, shards: Iterable[int]) -> None:
+        """They may have something; those set aside have their own time."""
+        self._dirty.update(shard for shard in shards if shard not in self._aside)
+
+    async def _write(self, shards: list[int]) -> int:
+        """One page of each of these shards, in one transaction; each in its own where that is refused."""
         self._dirty.difference_update(shards)
+        if not shards:
+            return 0
         try:
             epochs = await self._sessions.epochs()
             known = {shard: epoch for shard in shards if (epoch := epochs[shard])}
             drained = await self._record.drain(list(known), self._read, epochs=known, bury=self._bury)
+        except StoreFailed as failure:
+            if failure.reason and len(shards) == 1:
+                self._set_aside(shards[0], failure.reason)
+                return 0
+            self._dirty.update(shards)
+            if failure.reason:
+                return sum([await self._write([shard]) for shard in shards])
+            raise
         except BaseException:
             self._dirty.update(shards)
             raise
+        for shard in shards:
+            self._aside.pop(shard, None)
         if drained.cursors:
             try:
                 await self._journal.trim(dict(drained.cursors), known)
@@ -100,16 +138,24 @@ class JournalWriter:
                 self._dirty.update(drained.cursors)
         if drained.skipped:
             self._dirty.update(drained.skipped)
-            if not drained.cursors:
+            if not drained.entries:
                 await asyncio.sleep(_SKIPPED_S)
-        self._wrote(drained.entries)
         return drained.entries
 
-    async def flush(self) -> None:
-        """Write everything there is."""
-        self._dirty.update(range(self._journal.shards))
-        while self._dirty:
-            await self.step()
+    def _set_aside(self, shard: int, reason: str) -> None:
+        self._dirty.discard(shard)
+        failures = self._aside[shard].failures + 1 if shard in self._aside else 1
+        again_at = asyncio.get_running_loop().time() + _back_off(failures)
+        self._aside[shard] = _Refusal(failures, again_at)
+        self._complain(failures, {"shard": shard, "reason": reason})
+
+    def _complain(self, failures: int, facts: dict[str, object]) -> None:
+        """At the first failure in a row; a short while later, and then every now and again, with an alarm."""
+        if failures == 1:
+            logger.warning("journal_waits", extra=facts)
+        if failures % _ALARM_EVERY == _ALARM_AT:
+            logger.error("journal_stuck", extra={"failures": failures, **facts})
+            self._alarm("journal_stuck")
 
     async def _read(self, cursors: dict[int, str]) -> dict[int, list[JournalEntry]]:
         found = await self._journal.read(cursors, _PAGE)
@@ -120,3 +166,7 @@ class JournalWriter:
         logger.error("journal_entry_buried", extra={"shard": entry.shard, "entry": entry.id, "error": error})
         self._alarm("journal_entry_buried")
         await self._journal.bury(entry, error)
+
+
+def _back_off(failures: int) -> float:
+    return _BACK_OFF_S[min(failures, len(_BACK_OFF_S)) - 1]

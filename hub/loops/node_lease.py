@@ -8,7 +8,7 @@ everyone offline. One that finds its own lease gone announces all its connection
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from hub.dispatch import Dispatcher
 from hub.domain.errors import Unavailable
@@ -19,7 +19,8 @@ from hub.ports import Clock
 logger = logging.getLogger("hub.loops.lease")
 
 _BEATS_A_LEASE = 3
-_AT_ONCE = 64
+_AT_ONCE = 128
+_STAGGER_MS = 200
 
 
 class NodeLease:
@@ -46,21 +47,24 @@ class NodeLease:
         self._announce_all = announce_all
         self._unbroken_since: int | None = None
         self._renewed_at = 0
+        self.nodes: dict[str, int] = {}
         self._seen: dict[str, int] = {}
 
     async def run(self) -> None:
         beat = self._lease_ms / 1000 / _BEATS_A_LEASE
         while True:
+            pause = beat * random.uniform(0.9, 1.0)
             try:
-                await self.step()
+                pause = min(pause, await self.step() / 1000)
             except Unavailable as error:
                 logger.warning("lease_not_renewed", extra={"detail": error.detail})
             except Exception:
                 logger.exception("lease_failed")
-            await asyncio.sleep(beat * random.uniform(0.9, 1.0))
+            await asyncio.sleep(pause)
 
-    async def step(self) -> None:
-        """Renew; where that has gone well for a whole lease, bury nodes whose leases have run out."""
+    async def step(self) -> int:
+        """Renew; where that has gone well for a whole lease, bury nodes whose leases have run out. Returns
+        how long (ms) until the next one can have run out."""
         lease = await self._presence.renew_lease(self._node, self._lease_ms)
         self._clock.learn(lease.now)
         gap = lease.now - self._renewed_at > self._lease_ms
@@ -69,6 +73,7 @@ class NodeLease:
         if gap or not lease.held or self._unbroken_since is None:
             self._unbroken_since = lease.now
         living = {node: expiry for node, expiry in lease.nodes.items() if expiry > lease.now}
+        self.nodes = living
         self._seen |= lease.nodes
         self._ranks.update(living)
         if first or not lease.held:
@@ -78,6 +83,13 @@ class NodeLease:
             await self._announce_all()
         if lease.now - self._unbroken_since >= self._lease_ms:
             await self._bury(lease)
+        return self._next_expiry()
+
+    def _next_expiry(self) -> int:
+        """Only a dead node's lease gets so far. Nodes look one after the other: the first does the work."""
+        expiries = [expiry for node, expiry in self.nodes.items() if node != self._node]
+        left = min(expiries) + 1 - self._clock.now() if expiries else self._lease_ms
+        return max(1, left) + self._ranks.of(0) * _STAGGER_MS
 
     def living(self) -> set[str]:
         """The nodes whose last known lease has not run out, though the store may have forgotten them."""
@@ -91,19 +103,20 @@ class NodeLease:
                 await self.bury(node)
 
     async def bury(self, node: str) -> None:
-        """Take a dead node's connections away; the node itself last, so that whoever dies over it is followed
-        by another."""
+        """Take a dead node's connections away, then their offers, the node itself last: so whoever dies over
+        it is followed by another, who does all of it again."""
         connections = await self._presence.connections_of(node)
         logger.warning("node_buried", extra={"node": node, "connections": len(connections)})
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def one(connection: str, user_id: str) -> None:
-            async with gate:
-                _, mechanic = await self._presence.disconnect(
-                    user_id, connection, node, grace_ms=self._grace_ms
-                )
-                if mechanic:
-                    await self._dispatcher.mechanic_moved(user_id, lost=connection)
-
-        await asyncio.gather(*(one(connection, user_id) for connection, user_id in connections.items()))
+        mechanics: set[str] = set()
+        for some in _parts(list(connections.items()), _AT_ONCE):
+            mechanics |= await self._presence.remove(dict(some), grace_ms=self._grace_ms)
+        lost = [(connection, user) for connection, user in connections.items() if user in mechanics]
+        for some in _parts(lost, _AT_ONCE):
+            await asyncio.gather(
+                *(self._dispatcher.mechanic_moved(user, lost=connection) for connection, user in some)
+            )
         await self._presence.forget_node(node)
+
+
+def _parts(pairs: list[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
+    return (pairs[start : start + size] for start in range(0, len(pairs), size))

@@ -96,6 +96,11 @@ class Connection:
         assert self.identity is not None
         return self.identity.role
 
+    @property
+    def waits(self) -> bool:
+        """For a reply."""
+        return self._at_once > 0
+
     # Out
 
     def send(self, message: Outgoing, written: Callable[[], None] | None = None) -> bool:

@@ -11,7 +11,7 @@ from hub.domain.model import Status
 from hub.sockets.fanout import Fanout
 from hub.sockets.registry import Registry
 from hub.wire import hints
-from hub.wire.hints import Hint, PresenceChange
+from hub.wire.hints import Hint, PresenceChange, Word
 
 logger = logging.getLogger("hub.sockets.hearing")
 
@@ -19,8 +19,8 @@ _OPEN_AT_ONCE = 1_000
 
 
 class Hearing:
-    """`on_due`, `on_recorded` (shard, epoch, cursor), `on_remembered` (node, shards that it was ahead in) and
-    `on_presence` (mechanic, online, last seen) pass hints on to the loops that they concern."""
+    """`on_due`, `on_recorded` (shard, epoch, cursor), `on_remembered` (node, shards that it was ahead in),
+    `on_presence` (mechanic, online, last seen) and `on_canary` pass hints on to the loops they concern."""
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Hearing:
         on_recorded: Callable[[int, str, str], None],
         on_remembered: Callable[[str, Iterable[int]], None],
         on_presence: Callable[[str, bool, int | None], None],
+        on_canary: Callable[[Word], None],
     ) -> None:
         self._node = node
         self._fanout = fanout
@@ -42,6 +43,7 @@ class Hearing:
         self._on_recorded = on_recorded
         self._on_remembered = on_remembered
         self._on_presence = on_presence
+        self._on_canary = on_canary
 
     def heard(self, message: str) -> None:
         """One message of the bus; whatever it holds, the next one is heard too."""
@@ -103,3 +105,5 @@ class Hearing:
             self._on_remembered(hint.remembered.node, hint.remembered.ahead)
         if hint.chosen is not None:
             self._registry.choose(hint.chosen.mechanic_id, hint.chosen.status)
+        if hint.canary is not None:
+            self._on_canary(hint.canary)

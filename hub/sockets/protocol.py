@@ -218,6 +218,10 @@ class HubProtocol(WebSocketsSansIOProtocol):
         super().keepalive_timeout()
         self._abort_later()
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        self._abort_later()
+
     def connection_lost(self, exc: Exception | None) -> None:
         # The descriptor may belong to someone else in the next step of the loop.
         self._lose()

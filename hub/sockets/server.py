@@ -3,23 +3,35 @@
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import signal
+from collections import deque
+from collections.abc import Generator
 from types import FrameType
 from typing import Any
 
 import uvicorn
+from uvicorn.server import HANDLED_SIGNALS
 
 from hub.sockets.frames import Outgoing
 from hub.sockets.http import HubHttpProtocol
 from hub.sockets.protocol import UpgradeGate
-from hub.sockets.registry import Registry
+from hub.sockets.registry import Member, Registry
+from hub.wire.closing import Close
 from hub.wire.server import GoingAway
 
 logger = logging.getLogger("hub.sockets.server")
 
 _BATCH_EVERY_S = 0.05
-_SOCKETS_A_SECOND = 2_000
+_SOCKETS_A_SECOND = 50
+"""No drain is slower than this; one with more sockets than its time allows is faster."""
+_STAY_S = 3.0
+"""The longest that a socket may stay after it was asked to go."""
+_RECONNECT_MS = 1_000
+_LAST_S = 3
+"""For what is under way when the sockets have gone; longer than a socket may linger over its goodbye."""
+_AT_ONCE_S = 1
 
 
 def server_config(
@@ -38,7 +50,7 @@ def server_config(
         ws_ping_interval=ping_interval_s,
         ws_ping_timeout=ping_timeout_s,
         ws_per_message_deflate=False,
-        timeout_graceful_shutdown=2,
+        timeout_graceful_shutdown=_LAST_S,
         backlog=4096,
     )
 
@@ -60,13 +72,23 @@ class HubServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets=sockets)  # type: ignore[arg-type]  # as it came
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Until the process ends: one that has drained has only its goodbyes to say, and exits with 0."""
+        for sig in HANDLED_SIGNALS:
+            signal.signal(sig, self.handle_exit)
+        try:
+            yield
+        finally:
+            for sig in HANDLED_SIGNALS:
+                signal.signal(sig, signal.SIG_IGN)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Unlike uvicorn's, does not raise the signal again afterwards: a drained node exits with 0."""
-        if self._draining is not None or self._loop is None:
+        if self._loop is None:
             self.should_exit = True
-            self.force_exit = sig == signal.SIGINT
         else:
-            self._loop.call_soon_threadsafe(self.begin_drain)
+            self._loop.call_soon_threadsafe(self.begin_drain if self._draining is None else self.stop)
 
     def begin_drain(self) -> None:
         if self._draining is None:
@@ -74,26 +96,56 @@ class HubServer(uvicorn.Server):
 
     def stop(self) -> None:
         """At once."""
+        if self._draining is not None and self._draining.cancel():
+            logger.warning("drain_cut_short", extra={"sockets": len(self._registry)})
+        self.config.timeout_graceful_shutdown = _AT_ONCE_S
+        self.force_exit = self.should_exit  # it waits already, for requests under way
         self.should_exit = True
 
     async def _drain(self) -> None:
         self._gate.refusing = True
-        members = self._registry.members()
-        logger.info("draining", extra={"sockets": len(members), "seconds": self._drain_seconds})
         loop = asyncio.get_running_loop()
         end = loop.time() + self._drain_seconds
+        logger.info("draining", extra={"sockets": len(self._registry), "seconds": self._drain_seconds})
         try:
-            random.shuffle(members)
-            spread = min(self._drain_seconds / 2, len(members) / _SOCKETS_A_SECOND)
-            notice = Outgoing(GoingAway(reconnect_ms=round(max(1.0, spread) * 1000)))
-            batches = max(1, round(spread / _BATCH_EVERY_S))
-            for batch in range(batches):
-                for member in members[batch::batches]:
-                    member.send(notice)
-                if batch + 1 < batches:
-                    await asyncio.sleep(_BATCH_EVERY_S * random.uniform(0.5, 1.5))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(end):
-                    await self._registry.vacant.wait()
+            await self._move(end)
+            # Requests under way have what is left of the time.
+            self.config.timeout_graceful_shutdown = max(_LAST_S, math.ceil(end - loop.time()))
         finally:
             self.should_exit = True
+
+    async def _move(self, end: float) -> None:
+        """Ask every socket to go, in jittered batches, and close it where it stays, until all have gone or
+        the time is over. Whoever waits for a reply may stay until it has come."""
+        loop = asyncio.get_running_loop()
+        spread = min(self._drain_seconds / 2, len(self._registry) / _SOCKETS_A_SECOND)
+        asked_by = loop.time() + spread
+        stay = min(self._drain_seconds - spread, _STAY_S)
+        notice = Outgoing(GoingAway(reconnect_ms=max(_RECONNECT_MS, round(stay * 500))))
+        asked: set[str] = set()
+        leaving: deque[tuple[float, Member]] = deque()
+        while len(self._registry):
+            now = loop.time()
+            # Those who were on their way in come later.
+            still_to_ask = [member for member in self._registry.members() if member.id not in asked]
+            for member in random.sample(still_to_ask, _batch(len(still_to_ask), asked_by - now)):
+                member.send(notice)
+                asked.add(member.id)
+                leaving.append((now + stay, member))
+            while leaving and leaving[0][0] <= now:
+                _, member = leaving.popleft()
+                if member.waits:
+                    leaving.append((now + _BATCH_EVERY_S, member))
+                else:
+                    member.close(Close.RESTARTING, "The node restarts.")
+            if now >= end:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BATCH_EVERY_S * random.uniform(0.5, 1.5)):
+                    await self._registry.vacant.wait()
+
+
+def _batch(left: int, seconds_left: float) -> int:
+    """How many of those who are left are next."""
+    batches = max(1.0, seconds_left / _BATCH_EVERY_S)
+    return math.ceil(left / batches)

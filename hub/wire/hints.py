@@ -67,6 +67,13 @@ class Choice(Struct, frozen=True, kw_only=True):
     status: Status
 
 
+class Word(Struct, frozen=True, kw_only=True):
+    """What a node says to itself in a shard's channel, to know that it hears."""
+
+    shard: int
+    turn: int
+
+
 class Hint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`due`: a deadline that comes before the next regular look. `yielded`: a connection to close.
 
@@ -80,6 +87,7 @@ class Hint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     loss: bool = False
     remembered: Remembered | None = None
     chosen: Choice | None = None
+    canary: Word | None = None
 
 
 _decoder = msgspec.json.Decoder(Hint)

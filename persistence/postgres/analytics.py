@@ -10,7 +10,7 @@ from uuid import UUID
 from hub.domain.errors import Unavailable
 from hub.domain.overview import StripeInbox
 from hub.domain.reports import REPORTS
-from persistence.postgres.pool import Postgres
+from persistence.postgres.pool import PATIENCE_S, Postgres
 from persistence.postgres.query_files import load
 
 _QUERIES = load("analytics")
@@ -38,7 +38,7 @@ class PostgresAnalytics:
         try:
             async with self._postgres.connection() as connection, connection.transaction(readonly=True):
                 await connection.fetch(_QUERIES["limits"], str(self._statement_ms))
-                return [_plain(dict(row)) for row in await connection.fetch(query, days)]
+                return [_plain(dict(row)) for row in await connection.fetch(query, days, timeout=PATIENCE_S)]
         finally:
             self._places.release()
 

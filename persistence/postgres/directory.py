@@ -6,7 +6,7 @@ missed (a disabled trigger, a lost connection). While Postgres is away the last 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
@@ -28,7 +28,8 @@ _QUERIES = load("directory")
 _KEYED = ("mechanics", "customer_favorites")
 _WHOLE = ("feature_flags", "plans", "hub_settings")
 _BACKOFF_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-_PROBE_S = 10.0
+_PROBE_S = 5.0
+_LOOK_UP_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +72,12 @@ class PostgresDirectory:
 
     async def mechanic(self, mechanic_id: str) -> Mechanic | None:
         key = canonical(mechanic_id)
-        return await self._mechanics.get(key) if key else None
+        return await _promptly(self._mechanics.get(key)) if key else None
 
     async def favorites(self, customer_id: str) -> tuple[str, ...]:
         """The customer's favourite mechanics, first choice first."""
         key = canonical(customer_id)
-        return await self._favorites.get(key) if key else ()
+        return await _promptly(self._favorites.get(key)) if key else ()
 
     async def plan(self, code: str) -> Plan | None:
         return (await self._table("plans", Plan)).get(code)
@@ -109,7 +110,7 @@ class PostgresDirectory:
             return None
         # The change has been made, whether or not it can be read again at once.
         with suppress(StoreFailed):
-            await self._tables.refresh(["feature_flags"])
+            await _promptly(self._tables.refresh(["feature_flags"]))
         return _flag(found[0])
 
     async def set_settings(self, values: Mapping[str, object]) -> Mapping[str, object]:
@@ -117,13 +118,13 @@ class PostgresDirectory:
         texts = [msgspec.json.encode(value).decode() for value in values.values()]
         await self._postgres.fetch(_QUERIES["set_settings"], list(values), texts)
         with suppress(StoreFailed):
-            await self._tables.refresh(["hub_settings"])
+            await _promptly(self._tables.refresh(["hub_settings"]))
         return {**await self.settings(), **values}
 
     async def favorites_written(self, customer_id: str) -> None:
         """Look at what this process has just written, without waiting to be told."""
         with suppress(StoreFailed):
-            await self._favorites.refresh([customer_id])
+            await _promptly(self._favorites.refresh([customer_id]))
 
     # Keeping up
 
@@ -171,7 +172,7 @@ class PostgresDirectory:
 
     async def _follow(self) -> None:
         """Apply notifications until the connection is lost."""
-        async with self._postgres.own_connection() as connection:
+        async with self._postgres.own_connection(patience_s=_PROBE_S) as connection:
             connection.add_termination_listener(lambda _: self._woken.set())
             for channel in (CHANGES, ORPHANS):
                 await connection.add_listener(channel, self._hear)
@@ -227,7 +228,7 @@ class PostgresDirectory:
     # Reading
 
     async def _table(self, name: str, _kind: type[V]) -> Mapping[str, V]:
-        return cast("Mapping[str, V]", await self._tables.get(name))
+        return cast("Mapping[str, V]", await _promptly(self._tables.get(name)))
 
     async def _read_mechanics(self, ids: list[str]) -> dict[str, Mechanic | None]:
         found = await self._postgres.fetch(_QUERIES["mechanics"], ids)
@@ -248,6 +249,15 @@ class PostgresDirectory:
 
     async def _read_tables(self, names: list[str]) -> dict[str, Mapping[str, Any]]:
         return {name: await _READERS[name](self._postgres) for name in names}
+
+
+async def _promptly(reading: Awaitable[V]) -> V:
+    """Nobody waits for a server that is silent, nor behind others who do: a booking can go to everyone."""
+    try:
+        async with asyncio.timeout(_LOOK_UP_S):
+            return await reading
+    except TimeoutError as error:
+        raise StoreFailed("Postgres does not answer in time.", maybe_done=True) from error
 
 
 async def _plans(postgres: Postgres) -> Mapping[str, Plan]:

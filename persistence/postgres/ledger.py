@@ -2,7 +2,7 @@
 
 from hub.domain.errors import Refused
 from hub.domain.records import Debit
-from persistence.postgres.pool import Connection, Postgres
+from persistence.postgres.pool import PATIENCE_S, Connection, Postgres
 from persistence.postgres.query_files import load
 
 _LEDGER = load("ledger")
@@ -63,7 +63,9 @@ class PostgresLedger:
         self, *, older_than_s: float, younger_than_s: float | None, limit: int, after: int = 0
     ) -> list[Debit]:
         """Debits that no session keeps, by number from behind `after` on."""
-        found = await self._postgres.fetch(_LEDGER["abandoned"], older_than_s, younger_than_s, limit, after)
+        found = await self._postgres.fetch(
+            _LEDGER["abandoned"], older_than_s, younger_than_s, limit, after, patience_s=PATIENCE_S
+        )
         return [Debit(id=row["id"], session_id=row["session_id"]) for row in found]
 
 

@@ -6,6 +6,7 @@ the connections: a node may start, and go on, while Postgres is away.
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
@@ -21,10 +22,15 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 Own: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 _CONNECT_S = 3.0
-_COMMAND_S = 10.0
+_COMMAND_S = 5.0
 _CLOSE_S = 5.0
 _ASK_AGAIN_S = 0.1
 _DETAIL_LIMIT = 300
+
+PATIENCE_S = 10.0
+"""For statements over many rows, on which nobody waits for an answer."""
+
+_KEY = re.compile(r"Key \([\w, ]+\)=\([0-9a-f-]{36}(, [0-9a-f-]{36})*\)")
 
 _NUMBER = """
 select pg_current_xact_id_if_assigned()::text, set_config('idle_in_transaction_session_timeout', '5s', true)
@@ -87,7 +93,13 @@ class Postgres:
         """One of the pool's connections; raises `StoreFailed`, also for what fails while it is held."""
         with translated():
             async with self.pool.acquire(timeout=_CONNECT_S) as connection:
-                yield connection
+                try:
+                    yield connection
+                except (OSError, asyncpg.InterfaceError):
+                    # A server that is silent on one line is so on the others, too, and hears no goodbye.
+                    connection.terminate()
+                    await self.pool.expire_connections()
+                    raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -114,7 +126,7 @@ class Postgres:
             await asyncio.sleep(_ASK_AGAIN_S)
 
     @asynccontextmanager
-    async def own_connection(self, *, patience_s: float | None = _COMMAND_S) -> AsyncIterator[Own]:
+    async def own_connection(self, *, patience_s: float | None = PATIENCE_S) -> AsyncIterator[Own]:
         """A connection outside the pool, for what lives as long as a session: LISTEN, advisory locks.
 
         A statement that takes longer than `patience_s` has failed; None: it may take what it takes."""
@@ -132,9 +144,11 @@ class Postgres:
                 # with the socket.
                 connection.terminate()
 
-    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+    async def fetch(
+        self, query: str, *arguments: Any, patience_s: float = _COMMAND_S
+    ) -> list[asyncpg.Record]:
         async with self.connection() as connection:
-            return await connection.fetch(query, *arguments)
+            return await connection.fetch(query, *arguments, timeout=patience_s)
 
 
 @contextmanager
@@ -146,14 +160,16 @@ def translated() -> Iterator[None]:
         raise StoreFailed(f"Postgres does not answer: {type(error).__name__}", maybe_done=True) from error
     except asyncpg.PostgresError as error:
         # For whoever runs the hub; who asked something of it need not know the schema.
-        logger.warning("postgres_refused", extra={"error": describe(error)})
-        raise StoreFailed("Postgres refused.", maybe_done=False) from error
+        reason = describe(error)
+        logger.warning("postgres_refused", extra={"error": reason})
+        raise StoreFailed("Postgres refused.", maybe_done=False, reason=reason) from error
 
 
 def describe(error: asyncpg.PostgresError) -> str:
-    """SQLSTATE and message, without the DETAIL, which shows rows with people's data."""
+    """SQLSTATE and message; of the DETAIL, which shows rows with people's data, only a key that is an id."""
     message = str(error.args[0]) if error.args else type(error).__name__
     if len(message) > _DETAIL_LIMIT:
         # asyncpg quotes the whole argument and gives the reason at the end.
         message = f"{message[:80]} … {message[80 - _DETAIL_LIMIT :]}"
-    return f"{error.sqlstate}: {message}"
+    key = _KEY.match(getattr(error, "detail", None) or "")
+    return f"{error.sqlstate}: {message}" + (f", {key[0]}" if key else "")

@@ -13,7 +13,7 @@ from hub.domain.ids import canonical
 from hub.domain.model import Event, Session
 from hub.domain.records import FORK, JournalEntry, Kept
 from persistence.postgres import rows
-from persistence.postgres.pool import DATA_ERRORS, Connection, Postgres, describe
+from persistence.postgres.pool import DATA_ERRORS, PATIENCE_S, Connection, Postgres, describe
 from persistence.postgres.query_files import load
 
 _JOURNAL = load("journal")
@@ -58,7 +58,7 @@ class Written(Struct, frozen=True, kw_only=True):
 
 
 class DrainResult(Written, frozen=True, kw_only=True):
-    """`cursors`: where the shards that moved are now. `skipped`: shards that another writer had."""
+    """`cursors`: how far the shards are written now, whoever did it. `skipped`: those another writer had."""
 
     cursors: dict[int, str] = {}
     skipped: frozenset[int] = frozenset()
@@ -98,21 +98,22 @@ class PostgresRecord:
                     for row in held
                 }
                 found = {s: entries for s, entries in (await read(after)).items() if entries} if held else {}
+                before = {shard: cursor for shard, cursor in after.items() if cursor}
                 if not found:
-                    return DrainResult(skipped=skipped)
+                    return DrainResult(cursors=before, skipped=skipped)
                 written = await self._write(connection, [e for part in found.values() for e in part], bury)
-                cursors = {shard: entries[-1].id for shard, entries in found.items()}
+                moved = {shard: entries[-1].id for shard, entries in found.items()}
                 await connection.execute(
                     _JOURNAL["move_cursors"],
-                    list(cursors),
-                    [epochs[shard] for shard in cursors],
-                    list(cursors.values()),
+                    list(moved),
+                    [epochs[shard] for shard in moved],
+                    list(moved.values()),
                 )
         return DrainResult(
             entries=written.entries,
             rows=written.rows,
             buried=written.buried,
-            cursors=cursors,
+            cursors=before | moved,
             skipped=skipped,
         )
 
@@ -208,14 +209,15 @@ class PostgresRecord:
         return {row["event_id"]: rows.event_from(dict(row)) for row in found}
 
     async def _read(self, query: str, *arguments: object) -> list[Session]:
-        found = await self._postgres.fetch(query, *arguments)
+        found = await self._postgres.fetch(query, *arguments, patience_s=PATIENCE_S)
         return [rows.session_from(dict(row), self._orphan_ms) for row in found]
 
     # Upkeep
 
     async def expire_orphans(self) -> int:
         """Set sessions that nobody will move any more to expired; how many. Each is told on `hub_orphans`."""
-        found = await self._postgres.fetch(_RECORD["expire_orphans"], self._orphan_ms + _SLACK_MS)
+        age_ms = self._orphan_ms + _SLACK_MS
+        found = await self._postgres.fetch(_RECORD["expire_orphans"], age_ms, patience_s=PATIENCE_S)
         return int(found[0][0])
 
     async def note_orphan_age(self) -> None:
@@ -257,5 +259,6 @@ async def _insert(connection: Connection, entries: Sequence[JournalEntry]) -> in
     changed = 0
     for statement, columns in zip(_STATEMENTS, rows.fold(entries), strict=True):
         if columns:
-            changed += int((await connection.execute(statement, *columns)).rpartition(" ")[2])
+            done = await connection.execute(statement, *columns, timeout=PATIENCE_S)
+            changed += int(done.rpartition(" ")[2])
     return changed

@@ -3,7 +3,7 @@
 import msgspec
 
 from hub.domain.statistics import MechanicNumbers
-from persistence.postgres.pool import Postgres
+from persistence.postgres.pool import PATIENCE_S, Postgres
 from persistence.postgres.query_files import load
 
 _QUERIES = load("statistics")
@@ -17,9 +17,11 @@ class PostgresStatistics:
     async def of_mechanic(self, mechanic_id: str, days: int | None) -> MechanicNumbers:
         """Of the last `days`, None: of all time; favourites are those of now. Zeros where nobody is known."""
         async with self._postgres.connection() as connection:
-            (favorites,) = await connection.fetch(_QUERIES["favorites"], mechanic_id, _NAMES)
-            (priority,) = await connection.fetch(_QUERIES["priority"], mechanic_id, days)
-            (sessions,) = await connection.fetch(_QUERIES["sessions"], mechanic_id, days)
+            (favorites,) = await connection.fetch(
+                _QUERIES["favorites"], mechanic_id, _NAMES, timeout=PATIENCE_S
+            )
+            (priority,) = await connection.fetch(_QUERIES["priority"], mechanic_id, days, timeout=PATIENCE_S)
+            (sessions,) = await connection.fetch(_QUERIES["sessions"], mechanic_id, days, timeout=PATIENCE_S)
         answered = priority["average"] is not None
         numbers = {
             **favorites,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from hub.domain.errors import StoreFailed
 from hub.domain.model import Event, Session
 from hub.domain.records import JournalEntry
 from persistence.redis import keys, scripts
@@ -21,7 +22,8 @@ class RedisJournal:
         self.shards = shards
 
     async def read(self, after: dict[int, str], limit: int) -> dict[int, list[JournalEntry]]:
-        """Per shard the entries behind its cursor, oldest first."""
+        """Per shard the entries behind its cursor, oldest first. Raises `StoreFailed`, with a reason where
+        this node cannot read one; one of a later version may."""
         shards = list(after)
         commands = [
             ("XRANGE", keys.journal(s), f"({after[s]}" if after[s] else "-", "+", "COUNT", limit)
@@ -29,19 +31,28 @@ class RedisJournal:
         ]
         replies = await self._client.calls(commands)
         return {
-            s: [entry_from(s, entry_id, fields) for entry_id, fields in reply]
+            s: [_readable(s, entry_id, fields) for entry_id, fields in reply]
             for s, reply in zip(shards, replies, strict=True)
         }
 
     async def trim(self, cursors: dict[int, str], epochs: Mapping[int, str]) -> None:
-        """Drop what the record has, the cursor's own entry included, and tell the nodes that kept copies."""
-        commands: list[tuple[str, ...]] = []
-        for shard, cursor in cursors.items():
-            commands.append(("XTRIM", keys.journal(shard), "MINID", "=", _next(cursor)))
-            recorded = {"shard": shard, "epoch": epochs[shard], "cursor": cursor}
-            hint = msgspec.json.encode({"recorded": recorded}).decode()
-            commands.append(("SPUBLISH", keys.bus(shard), f"* {hint}"))
-        await self._client.calls(commands)
+        """Drop what the record has, the cursor's own entry included, and tell the nodes that kept copies of
+        what was dropped."""
+        dropped = await self._client.calls(
+            [("XTRIM", keys.journal(s), "MINID", "=", _next(cursor)) for s, cursor in cursors.items()]
+        )
+        hints = [
+            (
+                s,
+                msgspec.json.encode(
+                    {"recorded": {"shard": s, "epoch": epochs[s], "cursor": cursor}}
+                ).decode(),
+            )
+            for (s, cursor), count in zip(cursors.items(), dropped, strict=True)
+            if count
+        ]
+        if hints:
+            await self._client.calls([("SPUBLISH", keys.bus(s), f"* {hint}") for s, hint in hints])
 
     async def oldest(self) -> list[int | None]:
         """When each shard's first entry that still waits was made, ms."""
@@ -72,6 +83,14 @@ class RedisJournal:
                         found.add(entry.session.id)
             start = {s: f"({page[-1][0]}" for s, page in pages.items() if len(page) == _PAGE}
         return found
+
+
+def _readable(shard: int, entry_id: str, fields: Sequence[str]) -> JournalEntry:
+    try:
+        return entry_from(shard, entry_id, fields)
+    except (msgspec.MsgspecError, KeyError) as error:
+        reason = f"{keys.journal(shard)} {entry_id} cannot be read: {error}"
+        raise StoreFailed("The journal cannot be read.", maybe_done=False, reason=reason) from error
 
 
 def entry_from(shard: int, entry_id: str, fields: Sequence[str] | dict[str, str]) -> JournalEntry:

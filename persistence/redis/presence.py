@@ -1,6 +1,7 @@
 """Presence in Redis: connections as they come and go, and what follows from them for others."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hub.domain.ids import shard_of_user
@@ -52,6 +53,18 @@ class RedisPresence:
         _, left, kind = await self._run(scripts.DISCONNECT, user_id, connection, grace_ms)
         await self._client.call("HDEL", keys.node_conns(node), connection)
         return left, kind == "mechanic"
+
+    async def remove(self, connections: Mapping[str, str], *, grace_ms: int) -> set[str]:
+        """Remove many connections, given with their users, from what others see; the users who are mechanics.
+        Their node's own list keeps them, until the node is forgotten."""
+        replies = await asyncio.gather(
+            *(
+                self._run(scripts.DISCONNECT, user, connection, grace_ms)
+                for connection, user in connections.items()
+            )
+        )
+        pairs = zip(connections.values(), replies, strict=True)
+        return {user for user, (_, _, kind) in pairs if kind == "mechanic"}
 
     async def set_status(self, mechanic_id: str, status: Status) -> Status:
         """Returns what others see now."""

@@ -72,6 +72,27 @@ def test_with_sockets_connected_it_ends_in_time_and_says_so_to_them(tmp_path: Pa
     assert hub.stop() == 0
 
 
+def test_a_second_signal_does_not_wait_for_sockets(tmp_path: Path) -> None:
+    hub = Hub(tmp_path / "data", nodes=2)
+    everything = family(hub)
+
+    async def stay() -> int | None:
+        async with world_of(hub) as world:
+            socket = await (await world.mechanic()).online(node=1)
+            hub.process.send_signal(signal.SIGINT)
+            await socket.other("going_away")
+            hub.process.send_signal(signal.SIGINT)
+            return await socket.closed()
+
+    with asyncio.Runner() as runner:
+        assert runner.run(stay()) == 1012
+    assert hub.stop() == 0
+    assert end(everything) == []
+    log = hub.log.read_text()
+    assert "drain_cut_short" in log
+    assert "Traceback" not in log
+
+
 def test_what_was_stored_is_there_in_the_next_run_unless_fresh(tmp_path: Path) -> None:
     data = tmp_path / "data"
 

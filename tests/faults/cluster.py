@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,10 +25,12 @@ from tests.proxy import Proxy
 from tests.redis.bench import PATIENCE_S, until
 
 SECRET = "a secret that only the tests know, long enough for HS256"
+STRIPE_SECRET = "whsec_of_the_tests"
 LEASE_S = 1.5
 
 SETTINGS = {
     "HUB_JWT_SECRET": SECRET,
+    "HUB_STRIPE_WEBHOOK_SECRETS": STRIPE_SECRET,
     "HUB_SHARDS": "4",
     "HUB_NODE_LEASE_SECONDS": str(LEASE_S),
     "HUB_OFFLINE_GRACE_SECONDS": "1",
@@ -238,8 +241,8 @@ class Cluster:
         shutil.rmtree(self.valkey_file())
         shutil.copytree(copy, self.valkey_file())
 
-    async def kill_postgres(self) -> None:
-        os.kill(self.embedded_postgres.pid, signal.SIGKILL)
+    async def kill_postgres(self, by: signal.Signals = signal.SIGKILL) -> None:
+        os.kill(self.embedded_postgres.pid, by)
         await until(self._postgres_is_dead)
 
     async def _postgres_is_dead(self) -> bool:
@@ -253,6 +256,16 @@ class Cluster:
         await self.postgres.execute("SET default_transaction_read_only = off")
         await self.postgres.execute(f"ALTER SYSTEM SET default_transaction_read_only = {refuse}")
         await self.postgres.execute("SELECT pg_reload_conf()")
+
+    async def alarms(self, what: str) -> int:
+        """How often the nodes that answer have given this alarm."""
+        count = 0
+        for node in self.nodes:
+            with contextlib.suppress(httpx.TransportError):
+                text = (await self.http.get(f"{node.url}/metrics")).text
+                found = re.search(rf'^hub_alarms_total{{what="{what}"}} (\S+)$', text, re.MULTILINE)
+                count += int(float(found[1])) if found else 0
+        return count
 
     # When it is over
 

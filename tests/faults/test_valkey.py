@@ -5,11 +5,13 @@ import asyncio
 import os
 import signal
 
+from persistence.redis import scripts
 from tests.faults.cluster import LEASE_S, Cluster
-from tests.faults.crowd import Size
+from tests.faults.crowd import GONE, Size
 from tests.faults.scene import scene
 from tests.faults.trial import trial
 
+COMMIT = scripts.COMMIT.digest.encode()
 CROWD = Size(mechanics=12, customers=12, bookings=3)
 
 
@@ -41,6 +43,21 @@ async def test_it_is_flushed_right_after_an_acknowledgement(cluster: Cluster) ->
         mine = await zoe.persist(lambda hub: hub.active_session())
         assert mine["session"]["id"] == session["id"]
         assert await ana.actor.answer("accept", offered["id"])
+
+
+async def test_what_was_decided_before_a_flush_is_not_committed_after_it(cluster: Cluster) -> None:
+    """A booking's commit is held up while the same customer books elsewhere; the flush forgets her claim."""
+    async with scene(cluster) as people:
+        mia = people.customer()
+        here, there = cluster.nodes[0], cluster.nodes[1]
+        committing = here.redis.trap(COMMIT, pass_on=False)
+        held_up = asyncio.create_task(mia.hub_at(here).book(key="held up", plan_code="free"))
+        await committing.wait()
+        await mia.book(by=there)
+        await cluster.redis.flushall()
+        await here.redis.heal()
+        (failure,) = await asyncio.gather(held_up, return_exceptions=True)
+        assert isinstance(failure, GONE)
 
 
 async def test_it_is_away_for_longer_than_a_lease_and_nobody_goes_offline_for_it(cluster: Cluster) -> None:

@@ -270,7 +270,7 @@ async def test_two_writers_at_once_one_writes_and_one_skips(
     assert set(second.cursors) == {1}
     go_on.set()
     assert set((await first).cursors) == {0}
-    assert (await other.drain()).cursors == {}
+    assert (await other.drain()).entries == 0
     assert await connection.fetchval("select count(*) from session_events") == 2
 
 
@@ -294,6 +294,13 @@ async def test_a_shard_without_an_epoch_is_left_alone(journal: Journal) -> None:
     journal.add(booking())
     assert (await journal.drain([0], {1: "first"})).cursors == {}
     assert journal.asked == []
+
+
+async def test_a_drain_that_finds_nothing_knows_how_far_the_record_is(journal: Journal) -> None:
+    last = journal.add(booking())
+    await journal.drain()
+    result = await journal.drain()
+    assert (result.entries, result.cursors) == (0, {0: last.id})
 
 
 async def test_a_deleted_cursor_comes_back(journal: Journal, connection: Connection) -> None:
@@ -322,6 +329,7 @@ async def test_a_lost_connection_moves_nothing(journal: Journal, connection: Con
 
 
 async def test_a_refused_statement_is_told_without_anybodys_data(record: PostgresRecord) -> None:
+    """Whoever runs the hub must know the constraint and the key."""
     journal = Journal(record)
     first = booking()
     await record.write([journal.add(first)], bury=journal.bury)
@@ -330,3 +338,5 @@ async def test_a_refused_statement_is_told_without_anybodys_data(record: Postgre
     assert not failure.value.maybe_done
     assert first.customer_id not in failure.value.detail
     assert isinstance(failure.value.__cause__, asyncpg.UniqueViolationError)
+    assert "uq_active_session_per_customer" in failure.value.reason
+    assert f"Key (customer_user_id)=({first.customer_id})" in failure.value.reason

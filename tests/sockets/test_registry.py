@@ -21,6 +21,7 @@ class Member:
         self.watched: set[str] = set()
         self.got = 0
         self.keeps_up = True
+        self.waits = False
         self._registry = registry
         registry.add(self)
         registry.joined(self)

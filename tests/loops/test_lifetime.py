@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hub.node import end
+from hub.loops.lifetime import end
 
 
 async def test_a_loop_whose_cancellation_was_swallowed_ends_all_the_same() -> None:

@@ -1,0 +1,73 @@
+"""A dead node is buried when its lease has run out, not when somebody happens to look."""
+
+import asyncio
+
+from hub.domain.model import Status
+from hub.loops.node_lease import NodeLease
+from hub.loops.ranks import Ranks
+from persistence.redis import keys
+from tests.dispatch.office import Office
+from tests.dispatch.test_moving_targets import now, wish_for
+from tests.domain.samples import ANA
+from tests.loops.test_sweeper import ManualClock
+from tests.redis.bench import PATIENCE_S, SHARDS, Bench
+
+LEASE_MS = 60_000
+STAGGER_MS = 200
+
+
+def lease_of(office: Office, now: int, node: str = "living", *, lease_ms: int = LEASE_MS) -> NodeLease:
+    async def nothing() -> None:
+        """There are no sockets."""
+
+    return NodeLease(
+        node=node,
+        facts={"host": "here"},
+        dispatcher=office.dispatcher,
+        ranks=Ranks(node, SHARDS),
+        clock=ManualClock(now),
+        lease_ms=lease_ms,
+        grace_ms=1_000,
+        announce_all=nothing,
+    )
+
+
+async def test_the_next_look_is_when_the_first_lease_of_another_runs_out(
+    bench: Bench, office: Office
+) -> None:
+    start = (await bench.presence.renew_lease("later", 9_000)).now
+    due = (await bench.presence.renew_lease("soon", 5_000)).nodes["soon"] + 1
+
+    pauses = [await lease_of(office, start, node).step() for node in ("living", "another")]
+
+    assert all((pause - (due - start)) % STAGGER_MS == 0 for pause in pauses)
+    assert all(0 <= pause - (due - start) <= 3 * STAGGER_MS for pause in pauses)
+    assert await lease_of(office, due + 1_000).step() <= 1 + 3 * STAGGER_MS
+
+
+async def test_whoever_is_alone_has_nobody_to_wait_for(bench: Bench, office: Office) -> None:
+    assert await lease_of(office, await bench.now()).step() == LEASE_MS
+
+
+async def test_a_node_whose_lease_ran_out_loses_its_connections_and_their_offers(
+    bench: Bench, office: Office
+) -> None:
+    office.directory.add(ANA)
+    for connection, node in (("tablet", "living"), ("phone", "dead")):
+        await bench.presence.connect(ANA, connection, node, status=Status.ONLINE, mechanic=True, limit=8)
+        await bench.next_ms()
+    session = await office.book(asked=await wish_for(office.dispatcher, ANA))
+    assert session.target_connection == "phone"
+    await bench.presence.renew_lease("dead", 0)
+    await bench.next_ms()
+
+    await lease_of(office, await bench.now()).step()
+    assert await bench.presence.connections_of("dead") == {"phone": ANA}, "judged before a lease has passed"
+
+    judge = lease_of(office, await bench.now(), lease_ms=200)
+    async with asyncio.timeout(PATIENCE_S):
+        while await bench.presence.connections_of("dead"):
+            await judge.step()
+    assert set(await bench.raw.hgetall(keys.conns(bench.presence.shard(ANA), ANA))) == {"tablet"}
+    assert (await now(bench, session)).target_connection == "tablet"
+    assert await bench.raw.zscore(keys.NODES, "dead") is None
