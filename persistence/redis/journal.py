@@ -42,12 +42,7 @@ class RedisJournal:
             [("XTRIM", keys.journal(s), "MINID", "=", _next(cursor)) for s, cursor in cursors.items()]
         )
         hints = [
-            (
-                s,
-                msgspec.json.encode(
-                    {"recorded": {"shard": s, "epoch": epochs[s], "cursor": cursor}}
-                ).decode(),
-            )
+            (s, _recorded(s, epochs[s], cursor))
             for (s, cursor), count in zip(cursors.items(), dropped, strict=True)
             if count
         ]
@@ -103,6 +98,10 @@ def entry_from(shard: int, entry_id: str, fields: Sequence[str] | dict[str, str]
         session=_session.decode(row) if row else None,
         events=_events.decode(flat["events"]),
     )
+
+
+def _recorded(shard: int, epoch: str, cursor: str) -> str:
+    return msgspec.json.encode({"recorded": {"shard": shard, "epoch": epoch, "cursor": cursor}}).decode()
 
 
 def _next(entry_id: str) -> str:

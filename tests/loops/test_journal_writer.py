@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 import pytest_asyncio
@@ -148,7 +148,7 @@ async def test_what_another_wrote_is_trimmed_and_told_of_once(workshop: Workshop
     journal = workshop.bench.journal
 
     class Dying(RedisJournal):
-        async def trim(self, cursors: dict[int, str]) -> None:
+        async def trim(self, cursors: dict[int, str], epochs: Mapping[int, str]) -> None:
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
@@ -170,11 +170,11 @@ async def test_a_trim_that_fails_is_made_up_for(workshop: Workshop) -> None:
     class Failing(RedisJournal):
         fails = 1
 
-        async def trim(self, cursors: dict[int, str]) -> None:
+        async def trim(self, cursors: dict[int, str], epochs: Mapping[int, str]) -> None:
             if self.fails:
                 self.fails -= 1
                 raise StoreFailed("Redis does not answer", maybe_done=True)
-            await super().trim(cursors)
+            await super().trim(cursors, epochs)
 
     await workshop.another(Failing(workshop.bench.client, SHARDS)).flush()
     assert await workshop.recorded(session)
