@@ -13,10 +13,12 @@ from msgspec.structs import replace
 
 from hub.domain.epoch import VERSION_GAP
 from hub.domain.errors import StoreFailed
-from hub.domain.model import Session
+from hub.domain.model import Session, SessionStatus
 from hub.domain.records import FORK, JournalEntry, Life, Restoration, Restored
 from hub.loops.kept import KeptTail
 from hub.ports import JournalStore, LiveData, RecordWriter
+
+_WENT_ON = frozenset({Restored.MOVED, Restored.HELD})
 
 logger = logging.getLogger("hub.loops.memories")
 
@@ -46,13 +48,14 @@ class Memories:
         entries = self._kept.of_other_lives(life.epochs)
         if not entries:
             return []
-        restored, contradicted = await self._restore(_latest(entries))
-        against = [e for e in entries if e.session is not None and e.session.id in contradicted]
-        for entry in against:
+        outcomes = await self._restore(_latest(entries))
+        restored = [session for session, outcome in outcomes if outcome is Restored.RESTORED]
+        passed = {s.id: _promised(s, outcome) for s, outcome in outcomes if outcome in _WENT_ON}
+        contradicted = [e for e in entries if e.session is not None and passed.get(e.session.id)]
+        for entry in contradicted:
             await self._bury(entry, FORK)
             self._alarm("memory_contradicted")
-        refused = {(e.shard, e.id) for e in against}
-        await self._write([e for e in entries if (e.shard, e.id) not in refused])
+        await self._write([e for e in entries if e.session is None or e.session.id not in passed])
         self._kept.drop(entries)
         logger.info(
             "memories_brought",
@@ -60,8 +63,8 @@ class Memories:
         )
         return restored
 
-    async def _restore(self, latest: Sequence[JournalEntry]) -> tuple[list[Session], set[str]]:
-        """(sessions that were restored, ids of those that went on in another way)."""
+    async def _restore(self, latest: Sequence[JournalEntry]) -> list[tuple[Session, Restored]]:
+        """What became of each session that is not over on record."""
         sessions = {entry.session.id: entry.session for entry in latest if entry.session is not None}
         rows = await self._record.sessions(list(sessions))
         found = dict(zip(sessions, await self._live.found(list(sessions)), strict=True))
@@ -76,11 +79,7 @@ class Memories:
             if (session := entry.session) is not None
             and (found[session.id] is not None or not _passed(session, rows.get(session.id)))
         ]
-        outcomes = list(zip(wanted, await self._live.restore(wanted), strict=True))
-        return (
-            [each.session for each, outcome in outcomes if outcome is Restored.RESTORED],
-            {each.session.id for each, outcome in outcomes if outcome in (Restored.MOVED, Restored.HELD)},
-        )
+        return list(zip([each.session for each in wanted], await self._live.restore(wanted), strict=True))
 
     async def _write(self, entries: Sequence[JournalEntry]) -> None:
         try:
@@ -105,6 +104,12 @@ class Memories:
         logger.error("memory_refused", extra={"shard": entry.shard, "entry": entry.id, "error": error})
         self._alarm("journal_entry_buried")
         await self._journal.bury(entry, error)
+
+
+def _promised(session: Session, outcome: Restored) -> bool:
+    """Whether anybody was told what no longer holds. Of a request that nobody had answered, and that others
+    went on with or its customer made again, it is not known that anything is missing."""
+    return outcome is Restored.HELD or session.status is not SessionStatus.PENDING
 
 
 def _subject(entry: JournalEntry) -> str:

@@ -437,6 +437,24 @@ async def test_where_others_went_on_the_memory_is_kept_with_an_alarm(one: Node, 
     assert row.mechanic_id == BEN
 
 
+async def test_a_booking_that_was_repeated_meanwhile_is_no_contradiction(one: Node, two: Node) -> None:
+    """Its customer asked again with the same key, and was served by another node."""
+    session = await two.office.book(asked=wish(online(ANA)))
+    await two.office.execute(session.id, cmd.Notified(f"phone-of-{ANA}", session.created_at))
+    await one.bench.raw.flushall()
+    await alone(one)
+    again = await one.office.book()
+    accepted = await one.office.execute(again.id, cmd.Accept(mechanic_id=BEN))
+    assert again.id == session.id
+    await one.recorded()
+
+    await together(two)
+
+    assert await one.found(session) == accepted
+    assert two.alarms == []
+    assert await RedisInspection(one.bench.client, SHARDS).dead_letters(10) == []
+
+
 async def test_a_customer_who_booked_anew_keeps_the_new_session(one: Node, two: Node) -> None:
     forgotten = await two.office.book()
     await one.bench.raw.flushall()
