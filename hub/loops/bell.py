@@ -13,10 +13,8 @@ class Bell:
         self._event.set()
 
     async def wait(self, seconds: float) -> None:
-        """Until a ring, at most this long."""
-        if seconds > 0:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(seconds, self._event.set)
-            await self._event.wait()
-            timer.cancel()
+        """Until a ring, at most this long; in any case others have their turn."""
+        timer = asyncio.get_running_loop().call_later(max(0.0, seconds), self._event.set)
+        await self._event.wait()
+        timer.cancel()
         self._event.clear()
