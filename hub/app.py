@@ -56,7 +56,7 @@ def _stores(
     on_change: Callable[[str, str | None], None],
     on_orphan: Callable[[str], None],
 ) -> Stores:
-    redis = RedisClient(settings.redis_url)
+    redis = RedisClient(settings.redis_url, settings.redis_wait)
     postgres = Postgres(settings.postgres_url)
     directory = PostgresDirectory(postgres, on_change=on_change, on_orphan=on_orphan)
     record = PostgresRecord(postgres, orphan_ms=round(settings.orphan_seconds * 1000))

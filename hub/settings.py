@@ -15,6 +15,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The hub's settings; each is `HUB_` and the field's name in capitals in the environment."""
 
     redis_url: str = ""
+    redis_wait: str = ""
     postgres_url: str = ""
     jwt_secret: str = ""
     jwks_url: str = ""
@@ -49,6 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 _ORIGIN = re.compile(r"(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://[^\s/?#@,*A-Z]+")
+_WAIT = re.compile(r"WAIT [1-9]|WAITAOF [01] [0-9]")
 _SCHEMES = {
     "redis_url": ("redis://", "rediss://", "unix://"),
     "postgres_url": ("postgresql://", "postgres://"),
@@ -77,6 +79,8 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
             raise SettingsError(
                 f"HUB_ALLOWED_ORIGINS: {origin!r} is not of the form https://app.example.com."
             )
+    if settings.redis_wait and not _WAIT.fullmatch(settings.redis_wait):
+        raise SettingsError("HUB_REDIS_WAIT must be of the form WAIT 1 or WAITAOF 1 1.")
     if settings.log_format not in ("console", "json"):
         raise SettingsError("HUB_LOG_FORMAT must be console or json.")
     if settings.jwt_secret and settings.jwks_url:

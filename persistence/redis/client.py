@@ -22,6 +22,9 @@ _BATCH = 256
 _SOCKET_TIMEOUT = 1.0
 _RETRIES = 3
 _BACKOFF_S = 0.02
+_WAIT_MS = 700
+"""Less than the socket's timeout, so that there is a reply."""
+_ALONE = "Not enough servers have it yet."
 _ANEW = "Redis was started anew, and its data has to be examined first."
 
 Argument = str | bytes | int | float
@@ -29,9 +32,12 @@ Argument = str | bytes | int | float
 
 class RedisClient:
     """Gathers calls. Every command that goes through it may be sent again after a lost reply, so it must be
-    one that a repetition does not harm."""
+    one that a repetition does not harm. `wait`, a WAIT or WAITAOF without its timeout, follows what is sent
+    `once`: its reply counts when so many servers have it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, wait: str = "") -> None:
+        self._wait = (*wait.split(), _WAIT_MS) if wait else ()
+        self._wanted = tuple(map(int, wait.split()[1:]))
         self.trusted: str | None = None
         """The run of the server whose data was examined: `once` goes to no other. None: to any."""
         self.redis = Redis.from_url(
@@ -62,14 +68,14 @@ class RedisClient:
                 await asyncio.sleep(_BACKOFF_S * 2**attempt)
                 attempt += 1
 
-    async def call_once(self, *command: Argument, run: str | None = None) -> Any:
+    async def call_once(self, *command: Argument, run: str | None = None, safe: bool = False) -> Any:
         """For a caller who must know of every attempt whose outcome is in doubt. `run`: the run of the server
-        that it is meant for; no other gets it."""
+        that it is meant for; no other gets it. `safe`: wait for the other servers."""
         # Here, so that what cannot be encoded fails its own caller and not the whole pipeline. And a name
         # in bytes keeps the library from rewriting the reply.
         encoded = tuple(part.encode() if isinstance(part, str) else part for part in command)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._send(_Call(encoded, future, run))
+        self._send(_Call(encoded, future, run, safe and bool(self._wait)))
         return await future
 
     async def calls(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
@@ -77,7 +83,7 @@ class RedisClient:
         return await asyncio.gather(*(self.call(*command) for command in commands))
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Argument, once: bool = False) -> Any:
-        call = partial(self.call_once, run=self.trusted) if once else self.call
+        call = partial(self.call_once, run=self.trusted, safe=True) if once else self.call
         try:
             return await call("EVALSHA", script.digest, len(keys), *keys, *arguments)
         except failures.NoScriptError:
@@ -121,20 +127,38 @@ class RedisClient:
         pipeline.connection = connection
         for call in batch:
             pipeline.execute_command(*call.command)
+        waits = any(call.safe for call in batch)
+        if waits:
+            pipeline.execute_command(*self._wait)
         replies: list[Any]
         try:
             replies = await pipeline.execute(raise_on_error=False)
         except (failures.RedisError, OSError, TimeoutError) as error:
             replies = [error] * len(batch)
+            waits = False
         finally:
             await pipeline.reset()  # type: ignore[no-untyped-call]  # as above
+        if waits and not self._is_safe(replies.pop()):
+            replies = [
+                StoreFailed(_ALONE, maybe_done=True)
+                if call.safe and not isinstance(reply, Exception)
+                else reply
+                for call, reply in zip(batch, replies, strict=True)
+            ]
         _answer(batch, replies)
+
+    def _is_safe(self, reply: Any) -> bool:
+        if isinstance(reply, Exception):
+            return False
+        have = reply if isinstance(reply, list) else [reply]
+        return all(count >= wanted for count, wanted in zip(have, self._wanted, strict=True))
 
 
 class _Call(NamedTuple):
     command: tuple[Argument, ...]
     future: asyncio.Future[Any]
     run: str | None
+    safe: bool
 
 
 class NotReached(StoreFailed):

@@ -65,9 +65,9 @@ class Bench(NamedTuple):
 
 
 @asynccontextmanager
-async def open_bench(url: str) -> AsyncIterator[Bench]:
+async def open_bench(url: str, wait: str = "") -> AsyncIterator[Bench]:
     raw = Redis.from_url(url, decode_responses=True, protocol=3)
-    client = RedisClient(url)
+    client = RedisClient(url, wait)
     yield Bench(
         url=url,
         raw=raw,

@@ -29,9 +29,9 @@ class CountingClient(RedisClient):
         super().__init__(url)
         self.attempts = 0
 
-    async def call_once(self, *command: Argument, run: str | None = None) -> object:
+    async def call_once(self, *command: Argument, run: str | None = None, safe: bool = False) -> object:
         self.attempts += 1
-        return await super().call_once(*command, run=run)
+        return await super().call_once(*command, run=run, safe=safe)
 
 
 @pytest_asyncio.fixture
