@@ -59,6 +59,8 @@ from hub.wire.http import Obstacle
 logger = logging.getLogger("hub.node")
 
 _STOP_S = 2.0
+_LATE_S = 4.0
+"""A node that has not said by then what it remembers is as good as dead."""
 _REQUESTS_A_MESSAGE = 10
 """How many HTTP requests a user may make in the time of one message: apps that poll have no socket."""
 
@@ -232,7 +234,7 @@ class Node:
             say=lambda ahead: self._tell_nodes(Hint(remembered=Remembered(node=self.id, ahead=ahead))),
             announce_all=self.endpoint.announce_all,
             announce=self._announce_restored,
-            wait_s=self.settings.node_lease_seconds,
+            wait_s=max(self.settings.node_lease_seconds, _LATE_S),
             alarm=self.metrics.alarm,
         )
         self.reconciler = Reconciler(

@@ -67,6 +67,7 @@ class Recovery:
         self._known: list[str | None] | None = None
         self._served_at = 0
         self._under_way = False
+        self._awaited: set[str] = set()
         self._remembered: dict[str, frozenset[int]] = {}
 
     async def run(self) -> None:
@@ -123,6 +124,7 @@ class Recovery:
         if self._under_way:
             return
         self._under_way = True
+        self._awaited = set(self._others())
         self._remembered.clear()
         if first:
             logger.info("loading_open_sessions")
@@ -149,15 +151,18 @@ class Recovery:
         end = loop.time() + self._wait_s
         # Whoever has just been started does not know who lived before, where the leases are lost, too.
         strangers = self._known is None and not all(life.epochs) and await self._restorer.something_to_lose()
-        while strangers or any(node not in self._remembered for node in self._others()):
+        while strangers or self._missing():
             if loop.time() >= end:
-                missing = [node for node in self._others() if node not in self._remembered]
-                if missing:
-                    logger.warning("memories_missing", extra={"nodes": missing})
+                if missing := self._missing():
+                    logger.warning("memories_missing", extra={"nodes": sorted(missing)})
                 break
             await self._ask_others()
             await asyncio.sleep(_ASK_S)
         return list(self._remembered.values())
+
+    def _missing(self) -> set[str]:
+        self._awaited.update(self._others())
+        return self._awaited - self._remembered.keys()
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -5,6 +5,7 @@ import asyncio
 import os
 import signal
 
+from hub.client import HubSocket
 from persistence.redis import scripts
 from tests.faults.cluster import LEASE_S, Cluster
 from tests.faults.crowd import GONE, Size
@@ -43,6 +44,38 @@ async def test_it_is_flushed_right_after_an_acknowledgement(cluster: Cluster) ->
         mine = await zoe.persist(lambda hub: hub.active_session())
         assert mine["session"]["id"] == session["id"]
         assert await ana.actor.answer("accept", offered["id"])
+
+
+async def test_it_comes_back_with_an_older_file(cluster: Cluster) -> None:
+    """What was decided since stands: it is on record, or remembered by the nodes."""
+    async with trial(cluster, 23, CROWD) as held:
+        await held.under_way(4)
+        older = cluster.keep_valkey_file()
+        await held.under_way(16)
+        await cluster.kill_valkey()
+        cluster.bring_back(older)
+        await cluster.revive_valkey()
+
+
+async def test_an_older_file_gives_nobody_what_another_has(cluster: Cluster) -> None:
+    async with scene(cluster) as people:
+        ana, ben = await people.mechanics(2)
+        mia, zoe = people.customer(), people.customer()
+        contested, ended = await mia.book(), await zoe.book()
+        await ana.offer(contested)
+        older = cluster.keep_valkey_file()
+        assert await ana.actor.answer("accept", contested["id"])
+        assert await zoe.end(ended["id"])
+        await cluster.kill_valkey()
+        cluster.bring_back(older)
+        await cluster.revive_valkey()
+
+        assert await ben.actor.answer("accept", contested["id"]) is None
+        assert await ben.actor.answer("accept", ended["id"]) is None
+        refusals = [o.code for o in people.history.operations if o.outcome == "refused"]
+        assert refusals == ["taken", "cancelled"]
+        again = await zoe.book("again")
+        await ben.offer(again)
 
 
 async def test_what_was_decided_before_a_flush_is_not_committed_after_it(cluster: Cluster) -> None:
@@ -159,3 +192,18 @@ async def test_it_is_suspended_and_what_was_refused_meanwhile_does_not_happen_af
             await asyncio.sleep(6)
         finally:
             os.kill(cluster.valkey.pid, signal.SIGCONT)
+
+
+async def test_hints_are_lost(cluster: Cluster) -> None:
+    """For a while nobody hears anything on the bus; then what is open is told to whom it concerns."""
+    async with scene(cluster) as people:
+        ears, mia = await people.mechanics(3), people.customer()
+        for node in cluster.nodes:
+            node.redis.deafen()
+        session = await mia.book()
+        assert not [event for ear in ears for event in ear.heard if event["event"] == "new_assignment"]
+        again = await HubSocket.connect(cluster.nodes[0].url, ears[0].actor.token)
+        assert [item["session"]["id"] for item in again.welcome["assignments"]] == [session["id"]]
+        await again.close()
+        await cluster.heal()
+        await asyncio.gather(*(ear.offer(session) for ear in ears))
