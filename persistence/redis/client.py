@@ -53,12 +53,12 @@ class RedisClient:
         self._waiting: list[_Call] = []
         self._flights: set[asyncio.Task[None]] = set()
 
-    async def call(self, *command: Argument) -> Any:
+    async def call(self, *command: Argument, run: str | None = None) -> Any:
         """The reply; raises `StoreFailed` where there is none after some attempts, or the server refuses."""
         doubt, attempt = False, 0
         while True:
             try:
-                return await self.call_once(*command)
+                return await self.call_once(*command, run=run)
             except StoreFailed as failure:
                 doubt = doubt or failure.maybe_done
                 if not failure.maybe_done and not isinstance(failure, NotReached):
@@ -78,9 +78,9 @@ class RedisClient:
         self._send(_Call(encoded, future, run, safe and bool(self._wait)))
         return await future
 
-    async def calls(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    async def calls(self, commands: Sequence[tuple[Argument, ...]], *, run: str | None = None) -> list[Any]:
         """The replies to commands that need not be atomic together."""
-        return await asyncio.gather(*(self.call(*command) for command in commands))
+        return await asyncio.gather(*(self.call(*command, run=run) for command in commands))
 
     async def run(self, script: Script, keys: Sequence[str], *arguments: Argument, once: bool = False) -> Any:
         call = partial(self.call_once, run=self.trusted, safe=True) if once else self.call

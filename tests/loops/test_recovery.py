@@ -241,17 +241,19 @@ async def test_the_journal_of_an_older_file_is_no_fork_and_later_entries_are_rea
     assert (row["status"], row["version"]) == ("live", started.version)
 
 
-async def test_no_commit_reaches_a_run_that_nobody_has_examined(one: Node) -> None:
+async def test_a_run_that_nobody_has_examined_is_neither_read_nor_written(one: Node) -> None:
     session = await one.office.book()
     await one.recorded()
     one.bench.live.trust("the run before")
 
     with pytest.raises(Unavailable, match="started anew"):
         await one.office.execute(session.id, cmd.Accept(mechanic_id=BEN))
+    with pytest.raises(Unavailable, match="started anew"):
+        await one.bench.sessions.get([session.id])
 
     assert one.office.gate.suspected.is_set()
-    assert await one.found(session) == session
     await one.recovery.step()
+    assert await one.found(session) == session
     assert (await one.office.execute(session.id, cmd.Accept(mechanic_id=ANA))).mechanic_id == ANA
 
 
