@@ -53,7 +53,7 @@ from hub.sockets.registry import Registry
 from hub.sockets.server import HubServer, server_config
 from hub.wire import hints
 from hub.wire.announce import Announcer
-from hub.wire.hints import Hint, Remembered
+from hub.wire.hints import Hint, Remembered, Word
 from hub.wire.http import Obstacle
 
 logger = logging.getLogger("hub.node")
@@ -193,12 +193,11 @@ class Node:
             on_recorded=self._kept.recorded,
             on_remembered=lambda node, ahead: self.recovery.remembered(node, ahead),
             on_presence=self.mirror.note,
-            on_canary=lambda word: self.canary.heard(word),
+            on_canary=lambda shard, turn: self.canary.heard(shard, turn),
         )
         self.listener = BusListener(bus=stores.bus, heard=hearing.heard, resync=hearing.resync)
         self.canary = Canary(
-            node=self.id,
-            bus=stores.bus,
+            speak=self._speak,
             shards=self.settings.shards,
             listener=self.listener,
             alarm=self.metrics.alarm,
@@ -371,6 +370,11 @@ class Node:
             ping_timeout_s=settings.ping_timeout_seconds,
         )
         return HubServer(config, registry=self.registry, gate=self.upgrades, drain_seconds=drain_seconds)
+
+    async def _speak(self, shard: int, turn: int) -> None:
+        """To ourselves."""
+        word = hints.encode(Hint(canary=Word(shard=shard, turn=turn)), self.id)
+        await self._stores.bus.publish(shard, word)
 
     async def _tell_nodes(self, hint: Hint) -> None:
         await self._stores.bus.publish(0, hints.encode(hint))

@@ -9,13 +9,10 @@ subscribing anew meanwhile, so that its sockets learn late rather than never.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from hub.loops.bus_listener import BusListener
 from hub.loops.periodic import every
-from hub.ports import Bus
-from hub.wire import hints
-from hub.wire.hints import Hint, Word
 
 logger = logging.getLogger("hub.loops.canary")
 
@@ -23,17 +20,17 @@ _EVERY_S = 3.0
 
 
 class Canary:
+    """`speak` (shard, turn) says a word to ourselves on the shard's channel."""
+
     def __init__(
         self,
         *,
-        node: str,
-        bus: Bus,
+        speak: Callable[[int, int], Awaitable[None]],
         shards: int,
         listener: BusListener,
         alarm: Callable[[str], None] = lambda what: None,
     ) -> None:
-        self._node = node
-        self._bus = bus
+        self._speak = speak
         self._shards = shards
         self._listener = listener
         self._alarm = alarm
@@ -43,10 +40,10 @@ class Canary:
         self._missed = False
         self.deaf = False
 
-    def heard(self, word: Word) -> None:
+    def heard(self, shard: int, turn: int) -> None:
         """A word of ours came back; one of an earlier turn is too late to tell anything."""
-        if word.turn == self._turn:
-            self._unheard.discard(word.shard)
+        if turn == self._turn:
+            self._unheard.discard(shard)
 
     async def run(self) -> None:
         await every(_EVERY_S, self.step, logger)
@@ -61,17 +58,14 @@ class Canary:
                 self._miss()
                 return
             self._missed = self.deaf = False
-        await self._speak()
+        await self._sing()
 
-    async def _speak(self) -> None:
+    async def _sing(self) -> None:
         self._said_on = 0
         self._turn += 1
         self._unheard = set(range(self._shards))
         subscription = self._listener.subscriptions
-        words = [Word(shard=shard, turn=self._turn) for shard in range(self._shards)]
-        await asyncio.gather(
-            *(self._bus.publish(w.shard, hints.encode(Hint(canary=w), self._node)) for w in words)
-        )
+        await asyncio.gather(*(self._speak(shard, self._turn) for shard in range(self._shards)))
         self._said_on = subscription
 
     def _miss(self) -> None:

@@ -11,7 +11,7 @@ from hub.domain.model import Status
 from hub.sockets.fanout import Fanout
 from hub.sockets.registry import Registry
 from hub.wire import hints
-from hub.wire.hints import Hint, PresenceChange, Word
+from hub.wire.hints import Hint, PresenceChange
 
 logger = logging.getLogger("hub.sockets.hearing")
 
@@ -20,7 +20,7 @@ _OPEN_AT_ONCE = 1_000
 
 class Hearing:
     """`on_due`, `on_recorded` (shard, epoch, cursor), `on_remembered` (node, shards that it was ahead in),
-    `on_presence` (mechanic, online, last seen) and `on_canary` pass hints on to the loops they concern."""
+    `on_presence` (mechanic, online, last seen) and `on_canary` (shard, turn) pass hints on to the loops."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Hearing:
         on_recorded: Callable[[int, str, str], None],
         on_remembered: Callable[[str, Iterable[int]], None],
         on_presence: Callable[[str, bool, int | None], None],
-        on_canary: Callable[[Word], None],
+        on_canary: Callable[[int, int], None],
     ) -> None:
         self._node = node
         self._fanout = fanout
@@ -106,4 +106,4 @@ class Hearing:
         if hint.chosen is not None:
             self._registry.choose(hint.chosen.mechanic_id, hint.chosen.status)
         if hint.canary is not None:
-            self._on_canary(hint.canary)
+            self._on_canary(hint.canary.shard, hint.canary.turn)

@@ -8,13 +8,10 @@ from redis.asyncio import Redis
 
 from hub.loops.bus_listener import BusListener
 from hub.loops.canary import Canary
-from hub.wire import hints
 from persistence.redis.bus import RedisBus
 from persistence.redis.client import RedisClient
 from tests.proxy import Proxy
 from tests.redis.bench import PATIENCE_S, SHARDS, Bench
-
-NODE = "n1"
 
 
 class Ears:
@@ -28,8 +25,9 @@ class Ears:
         """Shards whose words do not come through."""
         self.listener = BusListener(bus=bus, heard=self._hear, resync=self._resync)
         self.canary = Canary(
-            node=NODE, bus=bus, shards=SHARDS, listener=self.listener, alarm=self.alarms.append
+            speak=self._speak, shards=SHARDS, listener=self.listener, alarm=self.alarms.append
         )
+        self._bus = bus
 
     async def subscribed(self, times: int) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -49,13 +47,14 @@ class Ears:
         await self.canary.step()
         assert not self.listener.listening.is_set()
 
+    async def _speak(self, shard: int, turn: int) -> None:
+        await self._bus.publish(shard, f"{shard} {turn}")
+
     def _hear(self, message: str) -> None:
-        hint = hints.decode(message, NODE)
-        assert hint is not None
-        assert hint.canary is not None
-        if hint.canary.shard not in self.missing:
-            self.canary.heard(hint.canary)
-            self._heard.put_nowait(hint.canary.shard)
+        shard, turn = map(int, message.split())
+        if shard not in self.missing:
+            self.canary.heard(shard, turn)
+            self._heard.put_nowait(shard)
 
     async def _resync(self) -> None:
         self.resyncs += 1
