@@ -12,14 +12,8 @@ from typing import Any, Protocol
 from hub import __version__
 from hub.api.administration import administration
 from hub.api.application import http_application
-from hub.api.credits import CreditsApi
-from hub.api.customer import CustomerApi
-from hub.api.favorites import FavoritesApi
-from hub.api.gone import GoneApi
-from hub.api.mechanic import MechanicApi
 from hub.api.ops import OpsApi
-from hub.api.presence import PresenceApi
-from hub.api.statistics import StatisticsApi
+from hub.api.people import people
 from hub.api.stripe import StripeApi
 from hub.booking import BookingDesk
 from hub.checkout import CheckoutDesk
@@ -78,7 +72,10 @@ class Node:
 
     def __init__(self, settings: Settings, make_stores: MakeStores) -> None:
         self.settings = settings
-        self._stores = make_stores(on_change=self._directory_changed, on_orphan=self._orphan_reported)
+        self._stores = make_stores(
+            on_change=self._directory_changed,
+            on_orphan=lambda session_id: self.reconciler.orphan_reported(session_id),
+        )
         self.id = f"{socket.gethostname()[:24]}-{os.getpid()}-{secrets.token_hex(2)}"
         self.metrics = Metrics()
         self.clock = StoreClock()
@@ -195,7 +192,9 @@ class Node:
             on_presence=self.mirror.note,
             on_canary=lambda shard, turn: self.canary.heard(shard, turn),
         )
-        self.listener = BusListener(bus=stores.bus, heard=hearing.heard, resync=hearing.resync)
+        self.listener = BusListener(
+            bus=stores.bus, heard=hearing.heard, resync=hearing.resync, glance=hearing.glance
+        )
         self.canary = Canary(
             speak=self._speak,
             shards=self.settings.shards,
@@ -261,19 +260,13 @@ class Node:
         stores = self._stores
         self.metrics.watch(connections=lambda: len(self.registry), kept=lambda: len(self._kept))
         operations = [
-            *CustomerApi(
-                booking=self.booking, desk=self.desk, directory=stores.directory, clock=self.clock
-            ).operations(),
-            *CreditsApi(ledger=stores.ledger).operations(),
-            *MechanicApi(desk=self.desk, clock=self.clock).operations(),
-            *FavoritesApi(favorites=stores.favorites, directory=stores.directory).operations(),
-            *StatisticsApi(
-                statistics=stores.statistics,
+            *people(
+                stores=stores,
+                booking=self.booking,
                 desk=self.desk,
+                clock=self.clock,
                 capacity=self.settings.mechanic_capacity,
-            ).operations(),
-            *GoneApi().operations(),
-            *PresenceApi(presence=stores.presence, directory=stores.directory).operations(),
+            ),
             *StripeApi(
                 checkout=self.checkout,
                 inbox=stores.inbox,
@@ -387,9 +380,6 @@ class Node:
     def _committed(self, entry: JournalEntry) -> None:
         self._kept.keep(entry)
         self.writer.committed(entry)
-
-    def _orphan_reported(self, session_id: str) -> None:
-        self.reconciler.orphan_reported(session_id)
 
     def _directory_changed(self, table: str, key: str | None) -> None:
         if table == "mechanics":

@@ -1,26 +1,39 @@
-"""The bus listener: hands on what is said on the bus, and after an interruption has the gap made up for."""
+"""The bus listener: hands on what is said on the bus, and has made up for what was not heard.
+
+After an interruption everything is read from state; and since a message may be lost without one, what has
+lately become open is looked through every few seconds.
+"""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
 from hub.domain.errors import Unavailable
+from hub.loops.periodic import every
 from hub.ports import Bus
 
 logger = logging.getLogger("hub.loops.bus")
 
 _AGAIN_S = 0.2
+_GLANCE_S = 5.0
 
 
 class BusListener:
-    """`heard` takes each message; `resync` reads the state that missed messages were about."""
+    """`heard` takes each message; `resync` reads the state that missed messages were about, `glance` what has
+    changed lately and cannot wait."""
 
     def __init__(
-        self, *, bus: Bus, heard: Callable[[str], None], resync: Callable[[], Awaitable[None]]
+        self,
+        *,
+        bus: Bus,
+        heard: Callable[[str], None],
+        resync: Callable[[], Awaitable[None]],
+        glance: Callable[[], Awaitable[None]],
     ) -> None:
         self._bus = bus
         self._heard = heard
         self._resync = resync
+        self._glance = glance
         self._making_up: asyncio.Task[None] | None = None
         self._patience: asyncio.Timeout | None = None
         self.listening = asyncio.Event()
@@ -28,14 +41,16 @@ class BusListener:
         """How many there have been, the one that stands included."""
 
     async def run(self) -> None:
+        glancing = asyncio.create_task(every(_GLANCE_S, self._glance, logger))
         try:
             while True:
                 await self.step()
                 await asyncio.sleep(_AGAIN_S)
         finally:
-            if self._making_up is not None:
-                self._making_up.cancel()
-                await asyncio.gather(self._making_up, return_exceptions=True)
+            beside = [task for task in (glancing, self._making_up) if task is not None]
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def step(self) -> None:
         """Listen until the connection is lost, or we are told to leave it."""

@@ -16,6 +16,10 @@ from hub.wire.hints import Hint, PresenceChange
 logger = logging.getLogger("hub.sockets.hearing")
 
 _OPEN_AT_ONCE = 1_000
+_SETTLED_MS = 2_000
+"""A hint that has not come by then was lost."""
+_LATELY_MS = 10_000
+"""How far back the first glance goes."""
 
 
 class Hearing:
@@ -44,6 +48,7 @@ class Hearing:
         self._on_remembered = on_remembered
         self._on_presence = on_presence
         self._on_canary = on_canary
+        self._glanced = 0
 
     def heard(self, message: str) -> None:
         """One message of the bus; whatever it holds, the next one is heard too."""
@@ -79,6 +84,18 @@ class Hearing:
             if (mine := await sessions.active_of(customer_id)) is not None:
                 self._fanout.show_state(mine)
         await self._resync_presence()
+
+    async def glance(self) -> None:
+        """Show what was opened since the last glance, a moment ago at least, and was not announced here."""
+        latest = self._dispatcher.clock.now() - _SETTLED_MS
+        sessions = self._dispatcher.sessions
+        for session_id in await sessions.opened(self._glanced or latest - _LATELY_MS, latest):
+            if not self._registry.was_announced(assignment_of(session_id)):
+                snapshot = await sessions.load(session_id)
+                if snapshot.session is not None and snapshot.session.open_at is not None:
+                    logger.warning("hint_missed", extra={"session": session_id})
+                    self._fanout.show_open(snapshot.session, snapshot.declined)
+        self._glanced = latest
 
     async def _resync_presence(self) -> None:
         concerned = list({*self._registry.mechanics(), *self._registry.watched()})

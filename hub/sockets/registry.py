@@ -26,7 +26,7 @@ class Member(Protocol):
 
 class Registry:
     """`told` remembers per open assignment which of this node's mechanics were told of it, so that they and
-    nobody else hear how it ended."""
+    nobody else hear how it ended; `announced`, which ones were broadcast here at all."""
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
@@ -36,6 +36,7 @@ class Registry:
         self._approved: set[str] = set()
         self._listeners: dict[str, list[Member]] = {}
         self._told: dict[str, set[str]] = {}
+        self._announced: set[str] = set()
         self._joining: set[Member] = set()
         self._chosen: dict[str, Status] = {}
         self.vacant = asyncio.Event()
@@ -118,6 +119,7 @@ class Registry:
         """To every listener but those excluded; how many sockets took it."""
         left_out = set(exclude)
         told = self._told.setdefault(assignment_id, set())
+        self._announced.add(assignment_id)
         reached = 0
         # Copies: a member that does not keep up is closed, and gone from here, while it is being written to.
         for user_id, members in list(self._listeners.items()):
@@ -133,6 +135,9 @@ class Registry:
 
     def note_told(self, assignment_id: str, user_id: str) -> None:
         self._told.setdefault(assignment_id, set()).add(user_id)
+
+    def was_announced(self, assignment_id: str) -> bool:
+        return assignment_id in self._announced
 
     def was_told(self, assignment_id: str, user_id: str) -> bool:
         return user_id in self._told.get(assignment_id, ())
@@ -150,6 +155,7 @@ class Registry:
 
     def forget_told(self, assignment_id: str) -> None:
         self._told.pop(assignment_id, None)
+        self._announced.discard(assignment_id)
 
     def watch(self, member: Member, mechanic_ids: Iterable[str]) -> None:
         for mechanic_id in mechanic_ids:

@@ -146,6 +146,14 @@ class RedisSessions:
         listed.sort(key=lambda s: (s.open_at or 0, s.assignment_id), reverse=True)
         return listed[:limit]
 
+    async def opened(self, earliest: int, latest: int) -> list[str]:
+        """The sessions that are open since a moment in this time."""
+        commands = [
+            ("ZRANGE", keys.open_requests(shard), earliest, latest, "BYSCORE") for shard in range(self.shards)
+        ]
+        members = await self._read(range(self.shards), commands)
+        return [session_of(member) for part in members for member in part]
+
     async def declined_by(self, mechanic_id: str, sessions: Sequence[Session]) -> set[str]:
         """Those of the sessions that this mechanic has declined."""
         commands = [("SISMEMBER", keys.declined(self.shard(s.id), s.id), mechanic_id) for s in sessions]

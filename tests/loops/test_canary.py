@@ -23,7 +23,7 @@ class Ears:
         self.alarms: list[str] = []
         self.missing: set[int] = set()
         """Shards whose words do not come through."""
-        self.listener = BusListener(bus=bus, heard=self._hear, resync=self._resync)
+        self.listener = BusListener(bus=bus, heard=self._hear, resync=self._resync, glance=self._resync)
         self.canary = Canary(
             speak=self._speak, shards=SHARDS, listener=self.listener, alarm=self.alarms.append
         )
