@@ -56,6 +56,7 @@ async def test_the_node_of_an_offer_is_killed(cluster: Cluster) -> None:
         ana, ben, mia = await people.mechanic(doomed), await people.mechanic(other), people.customer()
         session = await mia.prefer(ana.actor, priority_window_minutes=10)
         await ana.offer(session, "priority_session_request")
+        await notified(cluster, session["id"])
         await doomed.kill()
 
         assert (await ben.offer(session))["fallback_reason"] == "mechanic_offline"
