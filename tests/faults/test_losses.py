@@ -29,16 +29,6 @@ async def test_only_the_nodes_remember_what_the_record_does_not_have_yet(cluster
         assert mine["session"]["mechanic_id"] == ana.actor.id
 
 
-async def test_it_comes_back_on_an_older_file(cluster: Cluster) -> None:
-    async with trial(cluster, 31, CROWD) as held:
-        await held.under_way(6)
-        older = cluster.keep_valkey_file()
-        await held.under_way(18)
-        await cluster.kill_valkey()
-        cluster.bring_back(older)
-        await cluster.revive_valkey()
-
-
 async def test_a_node_sleeps_through_the_loss_and_wakes(cluster: Cluster) -> None:
     async with trial(cluster, 32, CROWD) as held:
         await held.under_way(6)

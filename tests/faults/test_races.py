@@ -77,23 +77,6 @@ async def test_an_accept_meets_a_cancellation(cluster: Cluster) -> None:
         assert refusals <= {"cancelled"}
 
 
-async def test_a_customer_ends_and_books_again_at_once(cluster: Cluster) -> None:
-    """While the record is away, so that everything of one customer comes to it in one batch."""
-    async with scene(cluster) as people:
-        customers = [people.customer() for _ in range(10)]
-        for node in cluster.nodes:
-            node.postgres.blackhole()
-
-        async def hesitate(mia: Actor) -> None:
-            for nth in range(5):
-                session = await mia.book(f"booking-{nth}")
-                await mia.end(session["id"])
-            await mia.book("the last")
-
-        await asyncio.gather(*(hesitate(mia) for mia in customers))
-        await cluster.heal()
-
-
 async def test_an_accept_is_lost_with_its_connection_and_repeated(cluster: Cluster) -> None:
     async with scene(cluster) as people:
         ears = await people.mechanics(20)

@@ -189,7 +189,7 @@ async def test_it_is_suspended_and_what_was_refused_meanwhile_does_not_happen_af
         await held.under_way(6)
         os.kill(cluster.valkey.pid, signal.SIGSTOP)
         try:
-            await asyncio.sleep(6)
+            await asyncio.sleep(4.5)
         finally:
             os.kill(cluster.valkey.pid, signal.SIGCONT)
 
