@@ -10,6 +10,8 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 
+from typing import cast
+
 from msgspec import Struct
 
 _KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -74,9 +76,8 @@ class Listener(asyncio.Protocol):
         self.transport.write(client_frame(payload))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self.transport = transport
-        transport.write(self.joining.handshake(self.crowd.host))
+        self.transport = cast(asyncio.WriteTransport, transport)  # uvloop's are not of asyncio's class
+        self.transport.write(self.joining.handshake(self.crowd.host))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ready.done():
@@ -235,8 +236,7 @@ class HttpLine(asyncio.Protocol):
         self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -272,14 +272,14 @@ class HttpPool:
     """Lines that are taken for a request and given back."""
 
     def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
         self.host = f"{address[0]}:{address[1]}"
-        self._address = address
         self._idle: list[HttpLine] = []
         self._all: list[HttpLine] = []
 
     async def warm(self, lines: int) -> None:
         """Have so many lines open, so that no measured request waits for one."""
-        opened = [await HttpLine.open(self._address) for _ in range(lines - len(self._all))]
+        opened = [await HttpLine.open(self.address) for _ in range(lines - len(self._all))]
         self._all += opened
         self._idle += opened
 
@@ -307,7 +307,7 @@ class HttpPool:
                 line.close()
 
     async def _open(self) -> HttpLine:
-        line = await HttpLine.open(self._address)
+        line = await HttpLine.open(self.address)
         self._all.append(line)
         return line
 

@@ -46,6 +46,10 @@ class Process:
             end = self.log.read_text(errors="replace")[-2000:]
             raise ServerError(f"{self.name} ended with {self._process.returncode}:\n{end}")
 
+    async def kill(self) -> None:
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait)
+
     async def stop(self) -> None:
         if self._process.poll() is None:
             self._process.terminate()

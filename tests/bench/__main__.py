@@ -1,0 +1,69 @@
+"""`scripts/bench`: runs the works that are named, prints a table, and writes what it is asked to."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import uvloop
+
+from tests.bench import environment, table
+from tests.bench.figures import Figures
+from tests.bench.lab import Lab, Options
+from tests.bench.servers import tools
+from tests.bench.works import broadcast, life, presence, targeted
+
+WORKS: dict[str, Callable[[Lab], Awaitable[None]]] = {
+    work.NAME: work.measure for work in (broadcast, targeted, life, presence)
+}
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"{', '.join(WORKS)} (default: all)")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller: under three minutes in all")
+    parser.add_argument("--runs", type=int, help="runs of each contender (5; 2 when quick)")
+    parser.add_argument("--only-hub", action="store_true", help="without references")
+    parser.add_argument("--install", action="store_true", help="install the references first")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the file's markers")
+    chosen = parser.parse_args()
+    for name in chosen.works:
+        if name not in WORKS:
+            parser.error(f"there is no work {name!r}: {', '.join(WORKS)}")
+    return chosen
+
+
+async def measure(lab: Lab, names: list[str]) -> None:
+    for name in names:
+        begin = time.monotonic()
+        print(f"{name} …", file=sys.stderr)
+        await WORKS[name](lab)
+        print(f"{name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
+
+
+def main() -> int:
+    chosen = arguments()
+    if chosen.install:
+        tools.install(lambda text: print(text, file=sys.stderr))
+    facts = environment.describe()
+    options = Options(runs=chosen.runs or (2 if chosen.quick else 5), quick=chosen.quick, only_hub=chosen.only_hub)
+    figures = Figures()
+    with tempfile.TemporaryDirectory(prefix="hub-bench-") as directory:
+        # Postgres runs as another user where we are root.
+        Path(directory).chmod(0o755)
+        lab = Lab(options, figures, Path(directory))
+        uvloop.run(measure(lab, chosen.works or list(WORKS)))
+    text = table.render(figures, facts)
+    print(text)
+    if chosen.json:
+        figures.write(chosen.json, facts)
+    if chosen.write:
+        table.write(chosen.write, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Where a work is done: the options, the servers that it asks for, and the figures that it leaves."""
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from persistence.embedded import EmbeddedValkey
+from tests.bench import environment
+from tests.bench.figures import Figures
+from tests.bench.servers.hub import Hub
+from tests.bench.servers.server import Place, Reference, Server
+from tests.bench.wire import Crowd
+
+_OTHER_DESCRIPTORS = 600
+
+Choice = TypeVar("Choice")
+
+
+class Options(Struct, frozen=True, kw_only=True):
+    runs: int = 5
+    quick: bool = False
+    only_hub: bool = False
+
+
+class Lab:
+    def __init__(self, options: Options, figures: Figures, directory: Path) -> None:
+        self.options = options
+        self.figures = figures
+        self.directory = directory
+        self.sockets = environment.descriptors() - _OTHER_DESCRIPTORS
+        """How many sockets this process may hold; a server has as many descriptors."""
+
+    @property
+    def runs(self) -> int:
+        return self.options.runs
+
+    def pick(self, *, quick: Choice, full: Choice) -> Choice:
+        return quick if self.options.quick else full
+
+    def say(self, text: str) -> None:
+        print(f"  {text}", file=sys.stderr, flush=True)
+
+    def fitting(self, sockets: int) -> int:
+        """So many sockets, or as many as there are descriptors for."""
+        if sockets > self.sockets:
+            self.figures.note(
+                f"{sockets:,} sockets were asked for; the limit of open files (ulimit -n) allows {self.sockets:,}."
+            )
+        return min(sockets, self.sockets)
+
+    @contextlib.asynccontextmanager
+    async def hub(
+        self, *, nodes: int = 1, mechanics: Iterable[int] = (), **settings: str
+    ) -> AsyncIterator[Hub]:
+        with _new_directory(self.directory) as directory:
+            hub = await Hub.start(directory, nodes=nodes, mechanics=mechanics, **settings)
+            try:
+                yield hub
+            finally:
+                await hub.stop()
+
+    @contextlib.asynccontextmanager
+    async def redis(self) -> AsyncIterator[Place]:
+        """A directory and a Valkey for references: the same program and settings as the hub's."""
+        with _new_directory(self.directory) as directory:
+            valkey = EmbeddedValkey(directory / "valkey")
+            valkey.start()
+            try:
+                yield Place(directory, valkey.url, valkey.pid)
+            finally:
+                valkey.stop()
+
+    def available(self, kinds: Sequence[type[Any]]) -> list[type[Any]]:
+        """Those of the references that can take part; the others are noted as missing."""
+        if self.options.only_hub:
+            return []
+        found = []
+        for kind in kinds:
+            if (reason := kind.missing()) is None:
+                found.append(kind)
+            else:
+                self.figures.missing(kind.name, reason)
+        return found
+
+    @contextlib.asynccontextmanager
+    async def references(self, kinds: Sequence[type[Reference]]) -> AsyncIterator[list[Reference]]:
+        kinds = self.available(kinds)
+        if not kinds:
+            yield []
+            return
+        async with self.redis() as place, contextlib.AsyncExitStack() as stack:
+            started = []
+            for kind in kinds:
+                try:
+                    server = await kind.start(place)
+                except (Exception, TimeoutError) as error:
+                    self.figures.missing(kind.name, f"did not start: {error}")
+                    continue
+                stack.push_async_callback(server.stop)
+                started.append(server)
+            yield started
+
+
+class Crowds:
+    """A crowd a server: all are held while there are descriptors enough, else each comes and goes."""
+
+    def __init__(self, lab: Lab, servers: Sequence[Server], sockets: int) -> None:
+        self._sockets = sockets
+        self._held: dict[str, Crowd] | None = {} if sockets * len(servers) <= lab.sockets else None
+
+    @contextlib.asynccontextmanager
+    async def of(self, server: Server) -> AsyncIterator[Crowd]:
+        if self._held is not None and server.name in self._held:
+            yield self._held[server.name]
+            return
+        crowd = Crowd(server.address)
+        await crowd.join([server.joining(str(number)) for number in range(self._sockets)])
+        if self._held is not None:
+            self._held[server.name] = crowd
+            yield crowd
+            return
+        try:
+            yield crowd
+        finally:
+            await crowd.leave()
+
+    async def leave(self) -> None:
+        for crowd in (self._held or {}).values():
+            await crowd.leave()
+
+
+@contextlib.contextmanager
+def _new_directory(parent: Path) -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
