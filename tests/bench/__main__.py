@@ -13,10 +13,10 @@ from tests.bench import environment, table
 from tests.bench.figures import Figures
 from tests.bench.lab import Lab, Options
 from tests.bench.servers import tools
-from tests.bench.works import broadcast, life, presence, targeted
+from tests.bench.works import broadcast, deadlines, life, presence, targeted
 
 WORKS: dict[str, Callable[[Lab], Awaitable[None]]] = {
-    work.NAME: work.measure for work in (broadcast, targeted, life, presence)
+    work.NAME: work.measure for work in (broadcast, targeted, life, presence, deadlines)
 }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -14,10 +15,15 @@ from persistence.embedded import EmbeddedValkey
 from tests.bench import environment
 from tests.bench.figures import Figures
 from tests.bench.servers.hub import Hub
+from tests.bench.servers.process import ServerError
 from tests.bench.servers.server import Place, Reference, Server
+from tests.bench.servers.timers import TIMERS, Timer
 from tests.bench.wire import Crowd
 
 _OTHER_DESCRIPTORS = 600
+
+FAILURES = (ServerError, OSError, TimeoutError, subprocess.SubprocessError)
+"""What keeps a reference from taking part, and nobody else."""
 
 Choice = TypeVar("Choice")
 
@@ -99,11 +105,28 @@ class Lab:
             for kind in kinds:
                 try:
                     server = await kind.start(place)
-                except (Exception, TimeoutError) as error:
-                    self.figures.missing(kind.name, f"did not start: {error}")
+                except FAILURES as error:
+                    self.figures.missing(kind.name, f"did not start: {error!r}")
                     continue
                 stack.push_async_callback(server.stop)
                 started.append(server)
+            yield started
+
+    @contextlib.asynccontextmanager
+    async def timers(self, pending: int) -> AsyncIterator[list[Timer]]:
+        """Other people's timers, each with so many jobs that are due much later."""
+        async with self.redis() as place, contextlib.AsyncExitStack() as stack:
+            started = []
+            for kind in self.available(TIMERS):
+                timer = kind(place)
+                stack.push_async_callback(timer.stop)
+                self.say(f"{timer.name}: setting {pending:,}")
+                try:
+                    await timer.start(pending)
+                except FAILURES as error:
+                    self.figures.missing(kind.name, f"did not start: {error!r}")
+                    continue
+                started.append(timer)
             yield started
 
 

@@ -46,6 +46,12 @@ class Process:
             end = self.log.read_text(errors="replace")[-2000:]
             raise ServerError(f"{self.name} ended with {self._process.returncode}:\n{end}")
 
+    async def ended(self, within_s: float) -> None:
+        """Returns when it has done what it was started for; raises where it failed."""
+        code = await asyncio.to_thread(self._process.wait, within_s)
+        if code:
+            self.check()
+
     async def kill(self) -> None:
         self._process.kill()
         await asyncio.to_thread(self._process.wait)

@@ -16,7 +16,7 @@ _PYTHON_PACKAGES = (
     "arq", "celery[redis]", "channels", "channels-redis", "django", "httptools", "python-socketio", "redis",
     "starlette", "uvicorn", "uvloop", "websockets",
 )  # fmt: skip
-_NODE_PACKAGES = ("socket.io@4", "@socket.io/redis-adapter@8", "redis@5", "bullmq@5")
+_NODE_PACKAGES = ("socket.io@4", "@socket.io/redis-adapter@8", "redis@6", "bullmq@6", "ioredis")
 _DEBIAN_PACKAGES = ("nginx-core", "libnginx-mod-nchan")
 
 Say = Callable[[str], None]
@@ -44,7 +44,7 @@ def install(say: Say) -> None:
         _try(say, "a virtual environment", [sys.executable, "-m", "venv", str(TOOLS / "venv")])
     if python_missing("arq", "celery", "channels", "channels_redis", "django", "socketio"):
         _try(say, "the Python references", [str(PYTHON), "-m", "pip", "install", "--quiet", *_PYTHON_PACKAGES])
-    if shutil.which("npm") and node_missing("socket.io", "@socket.io/redis-adapter", "redis", "bullmq"):
+    if shutil.which("npm") and node_missing("socket.io", "@socket.io/redis-adapter", "redis", "bullmq", "ioredis"):
         (TOOLS / "node").mkdir(exist_ok=True)
         (TOOLS / "node" / "package.json").write_text('{"private": true}\n')
         npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(TOOLS / "node"), *_NODE_PACKAGES]
