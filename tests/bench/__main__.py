@@ -13,10 +13,11 @@ from tests.bench import environment, table
 from tests.bench.figures import Figures
 from tests.bench.lab import Lab, Options
 from tests.bench.servers import tools
-from tests.bench.works import broadcast, deadlines, life, presence, targeted
+from tests.bench.works import broadcast, deadlines, growth, handshakes, idle, journal, life, presence, targeted
 
 WORKS: dict[str, Callable[[Lab], Awaitable[None]]] = {
-    work.NAME: work.measure for work in (broadcast, targeted, life, presence, deadlines)
+    work.NAME: work.measure
+    for work in (broadcast, targeted, life, presence, deadlines, journal, idle, handshakes, growth)
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.bench.servers.tools import NODE_MODULES, PYTHON
+from tests.bench.servers.tools import ARQ_PYTHON, NODE_MODULES, PYTHON
 
 _OURS = ("starlette", "uvicorn", "uvloop", "httptools", "websockets", "redis", "hiredis", "asyncpg", "msgspec")
 _THEIRS = ("python-socketio", "channels", "channels-redis", "Django", "arq", "celery")
@@ -53,7 +53,8 @@ def _ours() -> str:
 def _python_references() -> list[str]:
     """Read from the packages' metadata: their environment is not this one."""
     found = []
-    for path in sorted(PYTHON.parents[1].glob("lib/python3*/site-packages/*.dist-info")):
+    places = [python.parents[1] for python in (PYTHON, ARQ_PYTHON)]
+    for path in sorted(p for place in places for p in place.glob("lib/python3*/site-packages/*.dist-info")):
         name, _, version = path.name.removesuffix(".dist-info").rpartition("-")
         if name.lower().replace("_", "-") in [each.lower() for each in _THEIRS]:
             found.append(f"{name.replace('_', '-')} {version}")

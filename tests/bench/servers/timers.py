@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from tests.bench.servers.process import Process
 from tests.bench.servers.server import APPS, Place
-from tests.bench.servers.tools import NODE_MODULES, PYTHON, node_missing, python_missing
+from tests.bench.servers.tools import ARQ_PYTHON, NODE_MODULES, PYTHON, node_missing, python_missing
 
 _LOAD_S = 900.0
 _RUN_S = 60.0
@@ -88,10 +88,10 @@ class Arq(Timer):
 
     @classmethod
     def missing(cls) -> str | None:
-        return python_missing("arq")
+        return python_missing("arq", python=ARQ_PYTHON)
 
     def app(self, *arguments: str) -> Sequence[str]:
-        return [str(PYTHON), str(APPS / "arq_app.py"), *arguments]
+        return [str(ARQ_PYTHON), str(APPS / "arq_app.py"), *arguments]
 
 
 class Celery(Timer):

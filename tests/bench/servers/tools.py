@@ -6,14 +6,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tests.bench.servers.server import TOOLS
 
-PYTHON = TOOLS / "venv" / "bin" / "python"
+PYTHON = TOOLS / "python" / "bin" / "python"
+ARQ_PYTHON = TOOLS / "arq" / "bin" / "python"
+"""Apart: no version of redis-py suits both ARQ and Celery."""
+
 NODE_MODULES = TOOLS / "node" / "node_modules"
 
 _PYTHON_PACKAGES = (
-    "arq", "celery[redis]", "channels", "channels-redis", "django", "httptools", "python-socketio", "redis",
+    "celery[redis]", "channels", "channels-redis", "django", "httptools", "packaging", "python-socketio", "redis>=6.1",
     "starlette", "uvicorn", "uvloop", "websockets",
 )  # fmt: skip
 _NODE_PACKAGES = ("socket.io@4", "@socket.io/redis-adapter@8", "redis@6", "bullmq@6", "ioredis")
@@ -22,10 +26,8 @@ _DEBIAN_PACKAGES = ("nginx-core", "libnginx-mod-nchan")
 Say = Callable[[str], None]
 
 
-def python_missing(*modules: str) -> str | None:
-    if not PYTHON.exists():
-        return "not installed (`scripts/bench --install`)"
-    lib = next((PYTHON.parents[1] / "lib").glob("python3*"), None)
+def python_missing(*modules: str, python: Path = PYTHON) -> str | None:
+    lib = next((python.parents[1] / "lib").glob("python3*"), None)
     absent = [m for m in modules if lib is None or not (lib / "site-packages" / m).exists()]
     return f"not installed: {', '.join(absent)} (`scripts/bench --install`)" if absent else None
 
@@ -40,10 +42,10 @@ def node_missing(*packages: str) -> str | None:
 def install(say: Say) -> None:
     """Whatever can be installed; what cannot is told and later missing."""
     TOOLS.mkdir(exist_ok=True)
-    if not PYTHON.exists():
-        _try(say, "a virtual environment", [sys.executable, "-m", "venv", str(TOOLS / "venv")])
-    if python_missing("arq", "celery", "channels", "channels_redis", "django", "socketio"):
-        _try(say, "the Python references", [str(PYTHON), "-m", "pip", "install", "--quiet", *_PYTHON_PACKAGES])
+    if python_missing("celery", "channels", "channels_redis", "django", "redis", "socketio"):
+        _install_python(say, PYTHON, _PYTHON_PACKAGES)
+    if python_missing("arq", python=ARQ_PYTHON):
+        _install_python(say, ARQ_PYTHON, ["arq"])
     if shutil.which("npm") and node_missing("socket.io", "@socket.io/redis-adapter", "redis", "bullmq", "ioredis"):
         (TOOLS / "node").mkdir(exist_ok=True)
         (TOOLS / "node" / "package.json").write_text('{"private": true}\n')
@@ -57,6 +59,12 @@ def install(say: Say) -> None:
             # Its own start-up script would serve a page on port 80.
             policy = {"RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
             _try(say, "nchan", ["apt-get", "-qq", "-y", "install", *_DEBIAN_PACKAGES], policy)
+
+
+def _install_python(say: Say, python: Path, packages: Sequence[str]) -> None:
+    _try(say, "a virtual environment", [sys.executable, "-m", "venv", str(python.parents[1])])
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    _try(say, f"{', '.join(packages)}", [*pip, *packages])
 
 
 def _try(say: Say, what: str, command: Sequence[str], environment: dict[str, str] | None = None) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 
-from tests.bench.accounts import Account
+from tests.bench.accounts import Account, Spent
 from tests.bench.figures import Metric, percentile
 from tests.bench.lab import Crowds, Lab
 from tests.bench.servers.channels import Channels
@@ -59,16 +59,10 @@ async def _at(lab: Lab, sockets: int, kinds: Sequence[type[Reference]]) -> None:
 async def _one(
     lab: Lab, server: Server, crowd: Crowd, payload: bytes, seconds: float, setting: str
 ) -> None:
-    await _to_all(server, crowd, payload)  # the first one pays for what is made once
-    before, lags, complete = crowd.frames, [], True
-    account = Account(server.pids, server.store_pids)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and complete:
-        begin = time.monotonic()
-        complete = await _to_all(server, crowd, payload)
-        lags.append(time.monotonic() - begin)
-    spent, frames = account.spent(), crowd.frames - before
-    if not complete:
+    lags: list[float] = []
+    await to_all(server, crowd, payload)  # the first one pays for what is made once
+    frames, spent = await deliver(server, crowd, payload, seconds, lags)
+    if len(lags) * len(crowd.listeners) > frames:
         lab.figures.note(f"{server.name} lost frames of a broadcast to {setting}.")
     for metric, value in (
         (CPU, spent.server / frames * 1e6),
@@ -79,7 +73,24 @@ async def _one(
         lab.figures.add(NAME, setting, server.name, metric, value)
 
 
-async def _to_all(server: Server, crowd: Crowd, payload: bytes) -> bool:
+async def deliver(
+    server: Server, crowd: Crowd, payload: bytes, seconds: float, lags: list[float] | None = None
+) -> tuple[int, Spent]:
+    """Broadcasts one after the other for that long; how many frames came, and what they cost. `lags` gets the
+    time that each took until the last socket had it."""
+    before, complete = crowd.frames, True
+    account = Account(server.pids, server.store_pids)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and complete:
+        begin = time.monotonic()
+        complete = await to_all(server, crowd, payload)
+        if lags is not None:
+            lags.append(time.monotonic() - begin)
+    return crowd.frames - before, account.spent()
+
+
+async def to_all(server: Server, crowd: Crowd, payload: bytes) -> bool:
+    """Whether all had it before they are given up."""
     reached = crowd.expect(len(crowd.listeners))
     await server.publish(payload)
     with contextlib.suppress(TimeoutError):
