@@ -3,17 +3,26 @@
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import uvloop
 
-from tests.bench import environment, table
+from tests.bench import environment, plots, table
 from tests.bench.figures import Figures
 from tests.bench.lab import Lab, Options
 from tests.bench.servers import tools
-from tests.bench.works import broadcast, deadlines, growth, handshakes, idle, journal, life, presence, targeted
+from tests.bench.works import (
+    broadcast,
+    deadlines,
+    growth,
+    handshakes,
+    idle,
+    journal,
+    life,
+    presence,
+    targeted,
+)
 
 WORKS: dict[str, Callable[[Lab], Awaitable[None]]] = {
     work.NAME: work.measure
@@ -25,11 +34,16 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"{', '.join(WORKS)} (default: all)")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller: under three minutes in all")
-    parser.add_argument("--runs", type=int, help="runs of each contender (5; 2 when quick)")
+    parser.add_argument("--runs", type=int, help="runs of each contender (5; 1 when quick)")
     parser.add_argument("--only-hub", action="store_true", help="without references")
     parser.add_argument("--install", action="store_true", help="install the references first")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there, too")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the file's markers")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="put the tables between the file's markers, and plots beside it",
+    )
     chosen = parser.parse_args()
     for name in chosen.works:
         if name not in WORKS:
@@ -39,10 +53,8 @@ def arguments() -> argparse.Namespace:
 
 async def measure(lab: Lab, names: list[str]) -> None:
     for name in names:
-        begin = time.monotonic()
-        print(f"{name} …", file=sys.stderr)
+        lab.say(name)
         await WORKS[name](lab)
-        print(f"{name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
 
 
 def main() -> int:
@@ -50,7 +62,9 @@ def main() -> int:
     if chosen.install:
         tools.install(lambda text: print(text, file=sys.stderr))
     facts = environment.describe()
-    options = Options(runs=chosen.runs or (2 if chosen.quick else 5), quick=chosen.quick, only_hub=chosen.only_hub)
+    options = Options(
+        runs=chosen.runs or (1 if chosen.quick else 5), quick=chosen.quick, only_hub=chosen.only_hub
+    )
     figures = Figures()
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as directory:
         # Postgres runs as another user where we are root.
@@ -63,6 +77,10 @@ def main() -> int:
         figures.write(chosen.json, facts)
     if chosen.write:
         table.write(chosen.write, text)
+        try:
+            print(f"Drawn: {plots.write(figures, chosen.write.parent)}", file=sys.stderr)
+        except plots.NoPlots as error:
+            print(f"Not drawn: {error}.", file=sys.stderr)
     return 0
 
 

@@ -14,7 +14,17 @@ import msgspec
 
 from tests.bench.servers.tools import ARQ_PYTHON, NODE_MODULES, PYTHON
 
-_OURS = ("starlette", "uvicorn", "uvloop", "httptools", "websockets", "redis", "hiredis", "asyncpg", "msgspec")
+_OURS = (
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "websockets",
+    "redis",
+    "hiredis",
+    "asyncpg",
+    "msgspec",
+)
 _THEIRS = ("python-socketio", "channels", "channels-redis", "Django", "arq", "celery")
 _NODES = ("socket.io", "@socket.io/redis-adapter", "bullmq")
 

@@ -58,15 +58,6 @@ class Figures:
     def all(self) -> list[Figure]:
         return list(self._figures.values())
 
-    def find(self, work: str, metric: str, contender: str = HUB, setting: str | None = None) -> Figure | None:
-        """The first that fits."""
-        for figure in self._figures.values():
-            if (figure.work, figure.metric.name, figure.contender) == (work, metric, contender) and (
-                setting in (None, figure.setting)
-            ):
-                return figure
-        return None
-
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)

@@ -1,10 +1,12 @@
 """Where a work is done: the options, the servers that it asks for, and the figures that it leaves."""
 
+import asyncio
 import contextlib
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +41,7 @@ class Lab:
         self.options = options
         self.figures = figures
         self.directory = directory
+        self._begin = time.monotonic()
         self.sockets = environment.descriptors() - _OTHER_DESCRIPTORS
         """How many sockets this process may hold; a server has as many descriptors."""
 
@@ -50,7 +53,7 @@ class Lab:
         return quick if self.options.quick else full
 
     def say(self, text: str) -> None:
-        print(f"  {text}", file=sys.stderr, flush=True)
+        print(f"{time.monotonic() - self._begin:5.0f} s  {text}", file=sys.stderr, flush=True)
 
     def fitting(self, sockets: int) -> int:
         """So many sockets, or as many as there are descriptors for."""
@@ -101,15 +104,16 @@ class Lab:
             yield []
             return
         async with self.redis() as place, contextlib.AsyncExitStack() as stack:
+            found = await asyncio.gather(*(kind.start(place) for kind in kinds), return_exceptions=True)
             started = []
-            for kind in kinds:
-                try:
-                    server = await kind.start(place)
-                except FAILURES as error:
-                    self.figures.missing(kind.name, f"did not start: {error!r}")
-                    continue
-                stack.push_async_callback(server.stop)
-                started.append(server)
+            for kind, server in zip(kinds, found, strict=True):
+                if isinstance(server, Reference):
+                    stack.push_async_callback(server.stop)
+                    started.append(server)
+                elif isinstance(server, FAILURES):
+                    self.figures.missing(kind.name, f"did not start: {server!r}")
+                else:
+                    raise server
             yield started
 
     @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench.figures import HUB, Figure, Figures, Metric, ratio, settings_of
+from tests.bench.targets import TARGETS
 
 BEGIN = "<!-- figures: begin -->"
 END = "<!-- figures: end -->"
@@ -11,7 +12,8 @@ END = "<!-- figures: end -->"
 
 def render(figures: Figures, facts: dict[str, str]) -> str:
     found = figures.all()
-    parts = [_work(found, work) for work in dict.fromkeys(figure.work for figure in found)]
+    parts = [_targets(figures)]
+    parts += [_work(found, work) for work in dict.fromkeys(figure.work for figure in found)]
     notes = [f"- {note}" for note in figures.notes]
     notes += [f"- Missing: {name}: {reason}." for name, reason in figures.absences.items()]
     if notes:
@@ -27,6 +29,30 @@ def write(path: Path, text: str) -> None:
     if not begin or not end:
         raise ValueError(f"{path} has no {BEGIN} and {END}")
     path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def _targets(figures: Figures) -> str:
+    lines = [
+        "### Targets",
+        "",
+        _row(["", "target", "figure", "met", "at"]),
+        _row(["---", "---:", "---:", "---", "---"]),
+    ]
+    for target in TARGETS:
+        measured = target.measured(figures)
+        if measured is None:
+            lines.append(_row([target.what, target.shown(), "not measured", "–", ""]))
+        else:
+            value, setting = measured
+            met = "yes" if target.met(value) else "**no**"
+            lines.append(
+                _row([target.what, target.shown(), f"{_rounded(value)} {target.unit}", met, setting])
+            )
+    return "\n".join(lines)
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _work(found: Sequence[Figure], work: str) -> str:

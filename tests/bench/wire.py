@@ -202,7 +202,13 @@ class Answer(Struct, frozen=True):
 
 
 def http_request(
-    method: str, path: str, host: str, body: bytes | None = None, *, token: str = "", kind: str = "application/json"
+    method: str,
+    path: str,
+    host: str,
+    body: bytes | None = None,
+    *,
+    token: str = "",
+    kind: str = "application/json",
 ) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
     if token:

@@ -112,7 +112,6 @@ class Hub(Server):
             await self._beacon.leave()
         for pool in self.pools:
             pool.close()
-        # Killed rather than asked: draining is not what is measured, and stores of a benchmark are thrown away.
         await asyncio.gather(*(node.kill() for node in self.nodes))
         for opened in ("redis", "postgres"):
             if hasattr(self, opened):

@@ -7,7 +7,11 @@ from pathlib import Path
 from tests.bench.servers.server import Place, Reference
 from tests.bench.wire import Joining
 
-_MODULES = (Path("/usr/lib/nginx/modules"), Path("/usr/lib64/nginx/modules"), Path("/usr/local/lib/nginx/modules"))
+_MODULES = (
+    Path("/usr/lib/nginx/modules"),
+    Path("/usr/lib64/nginx/modules"),
+    Path("/usr/local/lib/nginx/modules"),
+)
 
 _CONFIGURATION = """
 load_module {module};

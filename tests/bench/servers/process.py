@@ -1,6 +1,7 @@
 """One server program: started on a free port with a log of its own, and ended whatever it does."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -9,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _START_S = 30.0
-_END_S = 8.0
 
 
 class ServerError(Exception):
@@ -53,22 +53,11 @@ class Process:
             self.check()
 
     async def kill(self) -> None:
-        self._process.kill()
-        await asyncio.to_thread(self._process.wait)
-
-    async def stop(self) -> None:
-        if self._process.poll() is None:
-            self._process.terminate()
-            try:
-                await asyncio.to_thread(self._process.wait, _END_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                await asyncio.to_thread(self._process.wait)
-        # Its children, where it left any: all are in the session that it was started in.
-        try:
+        """With its children: nothing of a benchmark is worth an orderly end."""
+        # All of them are in the session that it was started in.
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
+        await asyncio.to_thread(self._process.wait)
 
 
 def _answers(port: int) -> bool:

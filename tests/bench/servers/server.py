@@ -102,7 +102,7 @@ class Reference(Server):
 
     async def stop(self) -> None:
         self._pool.close()
-        await self._process.stop()
+        await self._process.kill()
 
     def joining(self, user: str) -> Joining:
         return Joining(path=f"/ws?user={quote(user)}")

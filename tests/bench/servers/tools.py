@@ -46,7 +46,9 @@ def install(say: Say) -> None:
         _install_python(say, PYTHON, _PYTHON_PACKAGES)
     if python_missing("arq", python=ARQ_PYTHON):
         _install_python(say, ARQ_PYTHON, ["arq"])
-    if shutil.which("npm") and node_missing("socket.io", "@socket.io/redis-adapter", "redis", "bullmq", "ioredis"):
+    if shutil.which("npm") and node_missing(
+        "socket.io", "@socket.io/redis-adapter", "redis", "bullmq", "ioredis"
+    ):
         (TOOLS / "node").mkdir(exist_ok=True)
         (TOOLS / "node" / "package.json").write_text('{"private": true}\n')
         npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(TOOLS / "node"), *_NODE_PACKAGES]

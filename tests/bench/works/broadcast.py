@@ -56,9 +56,7 @@ async def _at(lab: Lab, sockets: int, kinds: Sequence[type[Reference]]) -> None:
     lab.figures.note(f"Broadcast: the message has {len(payload)} bytes.")
 
 
-async def _one(
-    lab: Lab, server: Server, crowd: Crowd, payload: bytes, seconds: float, setting: str
-) -> None:
+async def _one(lab: Lab, server: Server, crowd: Crowd, payload: bytes, seconds: float, setting: str) -> None:
     lags: list[float] = []
     await to_all(server, crowd, payload)  # the first one pays for what is made once
     frames, spent = await deliver(server, crowd, payload, seconds, lags)

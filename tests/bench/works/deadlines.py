@@ -28,7 +28,7 @@ TWICE = Metric("not applied exactly once", "", 0)
 CPU = Metric("CPU a deadline", "µs", 0)
 
 _STEP_MS = 10
-_AHEAD_MS = 3_000
+_AHEAD_MS = 2_500
 _OTHERS = range(1, 2_000)
 """Mechanics who are offered what nobody listens for."""
 
@@ -41,8 +41,8 @@ async def measure(lab: Lab) -> None:
 
 
 async def _lateness(lab: Lab) -> None:
-    pending = lab.pick(quick=10_000, full=100_000)
-    burst = lab.pick(quick=200, full=500)
+    pending = lab.pick(quick=3_000, full=100_000)
+    burst = lab.pick(quick=100, full=500)
     async with lab.hub(mechanics=range(_OTHERS.stop)) as hub, lab.timers(pending) as timers:
         crowd = Crowd(hub.address)
         await crowd.join([hub.mechanic(0)])
@@ -94,7 +94,7 @@ async def _hub_late(backlog: Backlog, crowd: Crowd, burst: int) -> list[float]:
 
 
 async def _at_once(lab: Lab) -> None:
-    count = lab.pick(quick=5_000, full=50_000)
+    count = lab.pick(quick=2_000, full=50_000)
     async with lab.hub(mechanics=range(_OTHERS.stop)) as hub:
         crowd = Crowd(hub.address)
         await crowd.join([hub.mechanic(0)])
@@ -107,7 +107,7 @@ async def _at_once(lab: Lab) -> None:
 
 
 async def _all_due(lab: Lab, hub: Hub, crowd: Crowd, backlog: Backlog, count: int) -> None:
-    due = await backlog.now() + 5_000 + count * 2
+    due = await backlog.now() + 3_000 + count * 2
     heard: set[str] = set()
     frames = 0
     done = asyncio.get_running_loop().create_future()

@@ -1,9 +1,11 @@
 """Growth: the hub's CPU a unit of work as sockets, open sessions and nodes grow tenfold and a hundredfold."""
 
+import asyncio
+
+from tests.bench.accounts import Account
 from tests.bench.backlog import HOUR_MS, Backlog
 from tests.bench.figures import HUB, Metric
-from tests.bench.accounts import Account
-from tests.bench.lab import Crowds, Lab
+from tests.bench.lab import Lab
 from tests.bench.servers.hub import Hub
 from tests.bench.wire import Crowd
 from tests.bench.works import broadcast
@@ -41,14 +43,15 @@ async def _sockets(lab: Lab, sockets: int) -> None:
             lab.say(f"{NAME}, {setting}, run {run + 1}")
             await _lives(lab, hub, company, setting)
         await crowd.leave()
-    async with lab.hub() as hub:
-        crowds = Crowds(lab, [hub], sockets)
+        # Those who have left are offline once their grace is over.
+        await asyncio.sleep(lab.pick(quick=0, full=16))
+        watchers = Crowd(hub.address)
+        await watchers.join([hub.joining(str(number)) for number in range(sockets)])
+        await broadcast.to_all(hub, watchers, b"")
         for _ in range(lab.runs):
-            async with crowds.of(hub) as crowd:
-                await broadcast.to_all(hub, crowd, b"")
-                frames, spent = await broadcast.deliver(hub, crowd, b"", lab.pick(quick=0.5, full=2.0))
-                lab.figures.add(NAME, setting, HUB, FRAME, spent.server / frames * 1e6)
-        await crowds.leave()
+            frames, spent = await broadcast.deliver(hub, watchers, b"", lab.pick(quick=0.5, full=2.0))
+            lab.figures.add(NAME, setting, HUB, FRAME, spent.server / frames * 1e6)
+        await watchers.leave()
 
 
 async def _open_sessions(lab: Lab, sessions: int) -> None:
@@ -56,14 +59,14 @@ async def _open_sessions(lab: Lab, sessions: int) -> None:
     setting = f"{sessions:,} {OPEN}"
     others = range(_MECHANICS, _MECHANICS + 1_000)
     async with lab.hub(mechanics=range(others.stop)) as hub:
-        crowd = Crowd(hub.address)
-        await crowd.join([hub.mechanic(number) for number in range(_MECHANICS)])
         backlog = Backlog(hub.valkey.url, await hub.shards())
         later = await backlog.now() + HOUR_MS
         lab.say(f"{NAME}: {setting}")
         await backlog.offers(sessions // 2, lambda n: later, lambda n: others[n % len(others)])
         await backlog.open_to_all(sessions - sessions // 2)
         await hub.drained(600)
+        crowd = Crowd(hub.address)
+        await crowd.join([hub.mechanic(number) for number in range(_MECHANICS)])
         company = Company(hub, crowd)
         await company.live(32)
         for run in range(lab.runs):
@@ -74,7 +77,7 @@ async def _open_sessions(lab: Lab, sessions: int) -> None:
 
 
 async def _nodes(lab: Lab, nodes: int) -> None:
-    """Lives on the first of so many nodes: what the others spend is counted, too."""
+    """Booked at the first of so many nodes, accepted at the last; what all of them spend is counted."""
     setting = f"{nodes:,} {NODES}"
     async with lab.hub(nodes=nodes, mechanics=range(_MECHANICS)) as hub:
         crowd = Crowd(hub.addresses[-1])

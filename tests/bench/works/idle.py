@@ -20,7 +20,6 @@ STORES = Metric("stores' CPU", "%", 2)
 COMMANDS = Metric("Redis commands", "/s", 1)
 PINGS = Metric("pings answered", "/s", 0)
 
-_SETTLE_S = 1.0
 _PING_S = 10
 
 
@@ -38,7 +37,7 @@ def joinings(server: Server, numbers: Sequence[int]) -> list[Joining]:
 
 async def _memory(lab: Lab) -> None:
     """Each run adds as many sockets to those that are there: what is made once is not counted again."""
-    sockets = lab.pick(quick=500, full=min(2_000, lab.sockets // (len(ALL) + 1) // lab.runs))
+    sockets = lab.pick(quick=300, full=min(2_000, lab.sockets // (len(ALL) + 1) // lab.runs))
     everyone = range(sockets * (lab.runs + 1))
     async with lab.hub(mechanics=everyone) as hub, lab.references(ALL) as references:
         servers: list[Server] = [hub, *references]
@@ -47,10 +46,9 @@ async def _memory(lab: Lab) -> None:
             numbers = everyone[run * sockets : (run + 1) * sockets]
             for server in servers:
                 lab.say(f"{NAME}, memory, run {run}: {server.name}")
-                await asyncio.sleep(_SETTLE_S / 2)
                 before = resident_bytes(server.pids)
                 await crowds[server.name].join(joinings(server, numbers))
-                await asyncio.sleep(_SETTLE_S)
+                await asyncio.sleep(lab.pick(quick=0.3, full=1.0))
                 if run > 0:  # the first sockets pay for what is made once
                     kilobytes = (resident_bytes(server.pids) - before) / sockets / 1024
                     lab.figures.add(NAME, f"{sockets:,} sockets more", server.name, MEMORY, kilobytes)
@@ -59,14 +57,13 @@ async def _memory(lab: Lab) -> None:
 
 
 async def _heartbeats(lab: Lab) -> None:
-    sockets = lab.fitting(lab.pick(quick=2_000, full=10_000))
+    sockets = lab.fitting(lab.pick(quick=1_000, full=10_000))
     seconds = lab.pick(quick=_PING_S, full=2 * _PING_S)
     async with lab.hub(mechanics=range(sockets)) as hub:
         crowd = Crowd(hub.address)
         lab.say(f"{HEARTBEATS}: connecting {sockets:,}")
         await crowd.join(joinings(hub, range(sockets)))
         await hub.drained()
-        await asyncio.sleep(_SETTLE_S)
         for run in range(lab.pick(quick=1, full=lab.runs)):
             lab.say(f"{HEARTBEATS}, run {run + 1}")
             commands, pings = await hub.commands_done(), crowd.pings

@@ -105,5 +105,3 @@ class Company:
             if b'"ok":true' not in payload[:80]:
                 raise RuntimeError(f"not accepted: {payload[:300]!r}")
             self._accepted.pop(listener.index).set_result(None)
-
-

@@ -30,6 +30,8 @@ def add(count, first, step):
 
 what, *numbers = sys.argv[1:]
 if what == "work":
-    app.worker_main(["worker", "--concurrency", "2", "--loglevel", "ERROR", "--without-gossip", "--without-mingle"])
+    app.worker_main(
+        ["worker", "--concurrency", "2", "--loglevel", "ERROR", "--without-gossip", "--without-mingle"]
+    )
 else:
     add(*map(int, numbers))

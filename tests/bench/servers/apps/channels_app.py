@@ -6,7 +6,9 @@ from urllib.parse import parse_qs
 import django
 from django.conf import settings
 
-layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [os.environ["BENCH_REDIS_URL"]]}}
+# Newer redis-py has a limit that the layer exceeds as soon as many join at once.
+host = {"address": os.environ["BENCH_REDIS_URL"], "max_connections": 10_000}
+layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [host]}}
 settings.configure(
     SECRET_KEY="only for measuring",
     ALLOWED_HOSTS=["*"],
