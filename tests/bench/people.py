@@ -1,6 +1,6 @@
 """Users by number: each has an id and a token without a look-up."""
 
-from functools import lru_cache
+from functools import cache
 
 from hub.identity import issue
 
@@ -20,7 +20,7 @@ def number_of(user_id: str) -> int:
     return int(user_id[:8], 16)
 
 
-@lru_cache(maxsize=None)
+@cache
 def mechanic_token(number: int) -> str:
     return issue(SECRET, role="mechanic", user_id=mechanic_id(number), ttl=_TTL_S, name=f"Mechanic {number}")
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench.figures import HUB, Figure, Figures, Metric, ratio, settings_of
+from tests.bench.figures import HUB, TIMES, Figure, Figures, Metric, ratio, settings_of
 from tests.bench.targets import TARGETS
 
 BEGIN = "<!-- figures: begin -->"
@@ -41,7 +41,7 @@ def _targets(figures: Figures) -> str:
     for target in TARGETS:
         measured = target.measured(figures)
         if measured is None:
-            lines.append(_row([target.what, target.shown(), "not measured", "–", ""]))
+            lines.append(_row([target.what, target.shown(), "not measured", "", ""]))
         else:
             value, setting = measured
             met = "yes" if target.met(value) else "**no**"
@@ -72,10 +72,10 @@ def _cell(here: Sequence[Figure], contender: str, metric: Metric) -> str:
     by_contender = {f.contender: f for f in here if f.metric == metric}
     figure = by_contender.get(contender)
     if figure is None:
-        return "–"
+        return ""
     shown = f"{figure.median:,.{metric.digits}f}"
     times = ratio(figure, by_contender.get(HUB)) if contender != HUB else None
-    return shown if times is None else f"{shown} ({times:.2f}×)"
+    return shown if times is None else f"{shown} ({times:.2f}{TIMES})"
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from tests.bench.figures import HUB, Figure, Figures
+from tests.bench.figures import HUB, TIMES, Figure, Figures
 from tests.bench.servers.channels import Channels
 from tests.bench.servers.floor import Floor
 from tests.bench.servers.nchan import Nchan
@@ -45,7 +45,7 @@ def _of(work: str, metric: str, setting: str = "") -> Callable[[Figures], Value 
 def _beside(
     work: str, metric: str, contender: str, *, inverse: bool = False
 ) -> Callable[[Figures], Value | None]:
-    """The hub's figure in terms of the contender's, or the other way round, at the first setting with both."""
+    """The hub's figure in terms of the contender's or the other way round, at the first setting with both."""
 
     def measured(figures: Figures) -> Value | None:
         theirs = _find(figures, work, metric, contender)
@@ -75,22 +75,28 @@ def _find(figures: Figures, work: str, metric: str, contender: str, setting: str
 _FRAME = broadcast.CPU.name
 
 TARGETS: Sequence[Target] = (
-    Target("broadcast, CPU a frame beside nchan", 1.0, "×", _beside(broadcast.NAME, _FRAME, Nchan.name)),
-    Target("… beside the C floor", 1.5, "×", _beside(broadcast.NAME, _FRAME, Floor.name)),
-    Target("… cheaper than socket.io", 3, "×", _beside(broadcast.NAME, _FRAME, SocketIo.name, inverse=True), True),
+    Target("broadcast, CPU a frame beside nchan", 1.0, TIMES, _beside(broadcast.NAME, _FRAME, Nchan.name)),
+    Target("… beside the C floor", 1.5, TIMES, _beside(broadcast.NAME, _FRAME, Floor.name)),
+    Target(
+        "… cheaper than socket.io",
+        3, TIMES, _beside(broadcast.NAME, _FRAME, SocketIo.name, inverse=True), True,
+    ),
     Target(
         "… cheaper than python-socketio",
-        10, "×", _beside(broadcast.NAME, _FRAME, PythonSocketIo.name, inverse=True), True,
+        10, TIMES, _beside(broadcast.NAME, _FRAME, PythonSocketIo.name, inverse=True), True,
     ),
-    Target("… cheaper than Channels", 20, "×", _beside(broadcast.NAME, _FRAME, Channels.name, inverse=True), True),
+    Target(
+        "… cheaper than Channels",
+        20, TIMES, _beside(broadcast.NAME, _FRAME, Channels.name, inverse=True), True,
+    ),
     Target("memory of an idle socket", 16, "KB", _of(idle.NAME, idle.MEMORY.name)),
     Target("booking to frame, p50", 2, "ms", _of(targeted.NAME, targeted.P50.name, "200/s")),
     Target("booking to frame, p99", 10, "ms", _of(targeted.NAME, targeted.P99.name, "200/s")),
-    Target("CPU of a whole life beside one message of Channels", 1, "×", _life_beside_channels),
+    Target("CPU of a whole life beside one message of Channels", 1, TIMES, _life_beside_channels),
     Target("lives a CPU second", 500, "/s", _of(life.NAME, life.PER_SECOND.name), True),
     Target(
         "presence polls beside a bare Starlette route",
-        0.7, "×", _beside(presence.NAME, presence.RATE.name, PlainStarlette.name), True,
+        0.7, TIMES, _beside(presence.NAME, presence.RATE.name, PlainStarlette.name), True,
     ),
     Target("deadlines late, p50", 2, "ms", _of(deadlines.NAME, deadlines.P50.name)),
     Target("deadlines late, p99", 10, "ms", _of(deadlines.NAME, deadlines.P99.name)),

@@ -9,7 +9,6 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
-
 from typing import cast
 
 from msgspec import Struct
@@ -214,7 +213,7 @@ def http_request(
     if token:
         lines.append(f"Authorization: Bearer {token}")
     if body is not None:
-        lines += [f"Content-Type: {kind}", f"Content-Length: {len(body)}"]
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
 
 
@@ -319,6 +318,6 @@ class HttpPool:
 
 
 def steadily(rate: float, count: int) -> "list[float]":
-    """The moments, in seconds from now by the monotonic clock, at which to start `count` things at that rate."""
+    """The moments, by the monotonic clock, at which to start so many things at that rate."""
     begin = time.monotonic()
     return [begin + number / rate for number in range(count)]

@@ -1,4 +1,4 @@
-"""The floor: what the kernel alone costs. A C program that calls `send()` once a socket, compiled on the spot."""
+"""The floor: what the kernel alone costs, by a C program that calls `send()` once a socket."""
 
 import shutil
 import subprocess

@@ -80,7 +80,8 @@ class Hub(Server):
         await self.postgres.execute(
             """
             INSERT INTO mechanics (id, first_name, last_name, status)
-            SELECT id, name, 'of the benchmark', 'approved' FROM unnest($1::uuid[], $2::text[]) AS r (id, name)
+            SELECT id, name, 'of the benchmark', 'approved'
+            FROM unnest($1::uuid[], $2::text[]) AS r (id, name)
             """,
             [row[0] for row in rows],
             [row[1] for row in rows],
@@ -183,7 +184,7 @@ class Hub(Server):
 
     async def drained(self, within_s: float = 120.0) -> None:
         async with asyncio.timeout(within_s):
-            while await self.waiting_rows():
+            while await self.waiting_rows():  # noqa: ASYNC110  # it happens in other processes
                 await asyncio.sleep(0.01)
 
     async def shards(self) -> int:
@@ -192,6 +193,43 @@ class Hub(Server):
     async def commands_done(self) -> int:
         """Commands that Redis has processed so far."""
         return int((await self.redis.info("stats"))["total_commands_processed"])
+
+
+class BookingHub(Server):
+    """The same hub. What is published is a booking that every online mechanic hears of, and then its end."""
+
+    name = Hub.name
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._customer = 0
+        self._session_id = ""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._hub.address
+
+    @property
+    def pids(self) -> Sequence[int]:
+        return self._hub.pids
+
+    @property
+    def store_pids(self) -> Sequence[int]:
+        return self._hub.store_pids
+
+    def joining(self, user: str) -> Joining:
+        return self._hub.mechanic(int(user))
+
+    async def publish(self, payload: bytes) -> None:
+        if self._session_id:
+            await self._hub.end(self._customer, self._session_id)
+            self._session_id = ""
+        else:
+            self._customer += 1
+            self._session_id = await self._hub.book(self._customer)
+
+    async def stop(self) -> None:
+        await self._hub.stop()
 
 
 def _joining(*hello: dict[str, Any], ready: bytes = b'{"type":"welcome"') -> Joining:

@@ -1,4 +1,4 @@
-"""What every server under test can do: let sockets join, and send one message to all of them or to one user."""
+"""What every server under test can do: let sockets join, send one message to all of them or to one user."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tests.bench.servers.server import APPS, Place, Reference
 from tests.bench.servers.starlette import QUIET, UVICORN
-from tests.bench.servers.tools import NODE_MODULES, PYTHON, python_missing, node_missing
+from tests.bench.servers.tools import NODE_MODULES, PYTHON, node_missing, python_missing
 from tests.bench.wire import Joining
 
 

@@ -1,4 +1,4 @@
-"""Timers of others: queues with delayed jobs on Redis, each with one worker, which notes how late it runs them."""
+"""Timers of others: delayed jobs on Redis, each kind with one worker, which notes how late it runs them."""
 
 import asyncio
 import shutil
@@ -17,8 +17,8 @@ _RUN_S = 60.0
 
 
 class Timer:
-    """Its app takes `work`, which runs jobs until it is ended, and `add COUNT FIRST_MS STEP_MS`, which sets as many.
-    A job appends how late it ran, in ms, to the list `late`."""
+    """Its app takes `work`, which runs jobs until it is ended, and `add COUNT FIRST_MS STEP_MS`, which sets
+    as many. A job appends how late it ran, in ms, to the list `late`."""
 
     name: ClassVar[str]
 

@@ -17,9 +17,10 @@ ARQ_PYTHON = TOOLS / "arq" / "bin" / "python"
 NODE_MODULES = TOOLS / "node" / "node_modules"
 
 _PYTHON_PACKAGES = (
-    "celery[redis]", "channels", "channels-redis", "django", "httptools", "packaging", "python-socketio", "redis>=6.1",
-    "starlette", "uvicorn", "uvloop", "websockets",
+    "celery[redis]", "channels", "channels-redis", "django", "httptools", "packaging", "python-socketio",
+    "redis>=6.1", "starlette", "uvicorn", "uvloop", "websockets",
 )  # fmt: skip
+_NODE_MODULES = ("socket.io", "@socket.io/redis-adapter", "redis", "bullmq", "ioredis")
 _NODE_PACKAGES = ("socket.io@4", "@socket.io/redis-adapter@8", "redis@6", "bullmq@6", "ioredis")
 _DEBIAN_PACKAGES = ("nginx-core", "libnginx-mod-nchan")
 

@@ -1,8 +1,9 @@
 """Broadcast: one message to every socket.
 
 The hub's is a mechanic's change of status, which everybody here watches; the references are asked by HTTP to
-send the very bytes that the hub sends. One message after the other, the next when the last socket has the one
-before.
+send the very bytes that the hub sends. Of bookings: every online mechanic hears of a booking, and then of its
+end; what that costs besides frames is counted in. One message after the other, the next when the last socket
+has the one before.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from tests.bench.figures import Metric, percentile
 from tests.bench.lab import Crowds, Lab
 from tests.bench.servers.channels import Channels
 from tests.bench.servers.floor import Floor
+from tests.bench.servers.hub import BookingHub
 from tests.bench.servers.nchan import Nchan
 from tests.bench.servers.server import Reference, Server
 from tests.bench.servers.socketio import PythonSocketIo, SocketIo
@@ -22,6 +24,7 @@ from tests.bench.servers.starlette import PlainStarlette
 from tests.bench.wire import Crowd
 
 NAME = "broadcast"
+BOOKINGS = "broadcast of bookings"
 CPU = Metric("CPU a frame", "µs", 2)
 STORES = Metric("stores' CPU a frame", "µs", 2)
 LAST = Metric("to the last socket, p50", "ms", 1)
@@ -37,60 +40,84 @@ async def measure(lab: Lab) -> None:
     for sockets, kinds in lab.pick(
         quick=[(1_000, ALL)], full=[(1_000, ALL), (2_000, ALL), (5_000, FAST), (20_000, FAST)]
     ):
-        await _at(lab, lab.fitting(sockets), kinds)
+        async with lab.hub() as hub, lab.references(kinds) as references:
+            await _in_turn(lab, NAME, [hub, *references], lab.fitting(sockets))
+    for sockets in lab.pick(quick=[500], full=[1_000, 5_000]):
+        async with lab.hub(mechanics=range(sockets)) as hub, lab.references(FAST) as references:
+            await _in_turn(lab, BOOKINGS, [BookingHub(hub), *references], lab.fitting(sockets))
 
 
-async def _at(lab: Lab, sockets: int, kinds: Sequence[type[Reference]]) -> None:
-    seconds = lab.pick(quick=0.6, full=2.0)
-    async with lab.hub() as hub, lab.references(kinds) as references:
-        servers: list[Server] = [hub, *references]
-        crowds = Crowds(lab, servers, sockets)
-        payload = b""
-        for run in range(lab.runs):
-            for server in servers:
-                lab.say(f"{NAME}, {sockets:,} sockets, run {run + 1}: {server.name}")
-                async with crowds.of(server) as crowd:
-                    await _one(lab, server, crowd, payload, seconds, f"{sockets:,} sockets")
-                payload = payload or crowd.sample
-        await crowds.leave()
-    lab.figures.note(f"Broadcast: the message has {len(payload)} bytes.")
+async def _in_turn(lab: Lab, work: str, servers: Sequence[Server], sockets: int) -> None:
+    """The first of the servers is the hub; the others send what it sends."""
+    setting, seconds = f"{sockets:,} sockets", lab.pick(quick=0.6, full=2.0)
+    crowds = Crowds(lab, servers, sockets)
+    messages: list[bytes] = []
+    for run in range(lab.runs):
+        for server in servers:
+            lab.say(f"{work}, {setting}, run {run + 1}: {server.name}")
+            async with crowds.of(server) as crowd:
+                # The first ones pay for what is made once.
+                samples = [await _sample(server, crowd, message) for message in messages or [b"", b""]]
+                messages = messages or samples
+                await _one(lab, work, server, crowd, messages, seconds, setting)
+    await crowds.leave()
+    sizes = " and ".join(str(size) for size in dict.fromkeys(len(message) for message in messages))
+    lab.figures.note(f"{work}, {setting}: messages of {sizes} bytes.")
 
 
-async def _one(lab: Lab, server: Server, crowd: Crowd, payload: bytes, seconds: float, setting: str) -> None:
+async def _sample(server: Server, crowd: Crowd, message: bytes) -> bytes:
+    """What came to the last socket."""
+    await to_all(server, crowd, message)
+    return crowd.sample
+
+
+async def _one(
+    lab: Lab,
+    work: str,
+    server: Server,
+    crowd: Crowd,
+    messages: Sequence[bytes],
+    seconds: float,
+    setting: str,
+) -> None:
     lags: list[float] = []
-    await to_all(server, crowd, payload)  # the first one pays for what is made once
-    frames, spent = await deliver(server, crowd, payload, seconds, lags)
+    frames, spent = await deliver(server, crowd, messages, seconds, lags)
     if len(lags) * len(crowd.listeners) > frames:
-        lab.figures.note(f"{server.name} lost frames of a broadcast to {setting}.")
+        lab.figures.note(f"{server.name} lost frames of a {work} to {setting}.")
     for metric, value in (
         (CPU, spent.server / frames * 1e6),
         (STORES, spent.stores / frames * 1e6),
         (LAST, percentile(lags, 0.5) * 1e3),
         (SHARE, spent.generator_share * 100),
     ):
-        lab.figures.add(NAME, setting, server.name, metric, value)
+        lab.figures.add(work, setting, server.name, metric, value)
 
 
 async def deliver(
-    server: Server, crowd: Crowd, payload: bytes, seconds: float, lags: list[float] | None = None
+    server: Server,
+    crowd: Crowd,
+    messages: Sequence[bytes],
+    seconds: float,
+    lags: list[float] | None = None,
 ) -> tuple[int, Spent]:
-    """Broadcasts one after the other for that long; how many frames came, and what they cost. `lags` gets the
-    time that each took until the last socket had it."""
+    """Sends the messages in turn for that long, an even number of them; how many frames came, and what they
+    cost. `lags` gets the time that each took until the last socket had it."""
     before, complete = crowd.frames, True
     account = Account(server.pids, server.store_pids)
     end = time.monotonic() + seconds
     while time.monotonic() < end and complete:
-        begin = time.monotonic()
-        complete = await to_all(server, crowd, payload)
-        if lags is not None:
-            lags.append(time.monotonic() - begin)
+        for message in messages:
+            begin = time.monotonic()
+            complete = complete and await to_all(server, crowd, message)
+            if lags is not None:
+                lags.append(time.monotonic() - begin)
     return crowd.frames - before, account.spent()
 
 
-async def to_all(server: Server, crowd: Crowd, payload: bytes) -> bool:
+async def to_all(server: Server, crowd: Crowd, message: bytes) -> bool:
     """Whether all had it before they are given up."""
     reached = crowd.expect(len(crowd.listeners))
-    await server.publish(payload)
+    await server.publish(message)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOST_AFTER_S):
             await reached

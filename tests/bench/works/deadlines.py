@@ -1,7 +1,7 @@
 """Deadlines: how late they are, and what happens when very many are due at once.
 
 The hub's are windows of priority requests. One is late by the time from its due moment until the mechanic's
-socket has the frame that says that the turn is over; the references' jobs only note the time at which they run.
+socket has the frame that says that the turn is over; the references' jobs only note when they run.
 """
 
 import asyncio
@@ -130,7 +130,7 @@ async def _all_due(lab: Lab, hub: Hub, crowd: Crowd, backlog: Backlog, count: in
     probe = asyncio.ensure_future(_longest_wait(hub.address))
     async with asyncio.timeout(300):
         at = await done
-        while await backlog.deadlines(until=due):
+        while await backlog.deadlines(until=due):  # noqa: ASYNC110  # it happens in another process
             await asyncio.sleep(0.01)
     probe.cancel()
     (longest,) = await asyncio.gather(probe, return_exceptions=False)
@@ -151,7 +151,7 @@ async def _all_due(lab: Lab, hub: Hub, crowd: Crowd, backlog: Backlog, count: in
 
 
 async def _longest_wait(address: tuple[str, int]) -> float:
-    """Until cancelled: the longest that the event loop kept a request waiting that asks nothing of any store."""
+    """Until cancelled: the longest that the event loop kept a request waiting that asks no store."""
     pool = HttpPool(address)
     await pool.warm(1)
     request = http_request("GET", "/healthz", pool.host)

@@ -49,7 +49,7 @@ async def _sockets(lab: Lab, sockets: int) -> None:
         await watchers.join([hub.joining(str(number)) for number in range(sockets)])
         await broadcast.to_all(hub, watchers, b"")
         for _ in range(lab.runs):
-            frames, spent = await broadcast.deliver(hub, watchers, b"", lab.pick(quick=0.5, full=2.0))
+            frames, spent = await broadcast.deliver(hub, watchers, [b""], lab.pick(quick=0.5, full=2.0))
             lab.figures.add(NAME, setting, HUB, FRAME, spent.server / frames * 1e6)
         await watchers.leave()
 

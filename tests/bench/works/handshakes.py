@@ -1,8 +1,8 @@
 """Handshakes, and the storm when everybody comes back at once.
 
-A handshake is the whole way in: for the hub token, presence and welcome with all that is open, for socket.io its
-own opening, for Channels its groups. In the storm all sockets are reset in one moment and connect again at once,
-while others go on: they send heartbeats on their sockets and poll presence.
+A handshake is the whole way in: for the hub token, presence and welcome with all that is open, for socket.io
+its own opening, for Channels its groups. In the storm all sockets are reset in one moment and connect again
+at once, while others go on: they send heartbeats on their sockets and poll presence.
 """
 
 import asyncio

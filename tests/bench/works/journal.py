@@ -54,7 +54,7 @@ async def _throughput(lab: Lab, hub: Hub, backlog: Backlog) -> None:
         await backlog.offers(bookings, lambda n: later, lambda n: n % _MECHANICS)
     account = Account(hub.pids, hub.store_pids)
     async with asyncio.timeout(120):
-        while await hub.waiting_rows():
+        while await hub.waiting_rows():  # noqa: ASYNC110  # it happens in other processes
             await asyncio.sleep(_LOOK_S)
     spent = account.spent()
     rows = await _rows(hub) - before
@@ -108,8 +108,8 @@ async def _lag(lab: Lab, hub: Hub, customers: Customers) -> None:
 
 
 async def _watch(hub: Hub, count: int, lags: list[float]) -> None:
-    """Looks for new rows again and again; a lag is from the commit's time, by the clock of Redis here, until the
-    look that finds the row has its answer, ms."""
+    """Looks for new rows again and again; a lag is from the commit, by the clock of Redis, until the look
+    that finds the row has its answer, ms."""
     begin = time.time()
     seen: set[str] = set()
     async with hub.postgres.acquire() as connection:

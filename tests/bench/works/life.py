@@ -1,4 +1,4 @@
-"""The whole life of a booking: booked, offered, accepted by socket, started, ended, and all its rows in Postgres."""
+"""The whole life of a booking: booked, offered, accepted by socket, started, ended, all rows in Postgres."""
 
 import asyncio
 import json

@@ -10,7 +10,6 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 
-from tests.bench import people
 from tests.bench.accounts import Account
 from tests.bench.figures import Metric, percentile
 from tests.bench.lab import Lab
@@ -21,7 +20,7 @@ from tests.bench.servers.nchan import Nchan
 from tests.bench.servers.server import Reference, Server
 from tests.bench.servers.socketio import PythonSocketIo, SocketIo
 from tests.bench.servers.starlette import PlainStarlette
-from tests.bench.wire import Crowd, Listener, http_request, steadily
+from tests.bench.wire import Crowd, Listener, steadily
 
 NAME = "targeted"
 P50 = Metric("p50", "ms", 2)

@@ -23,7 +23,7 @@ async def add(count, first, step):
         jobs = []
         for number in range(start, min(start + 100, count)):
             due = first + number * step
-            moment = datetime.datetime.fromtimestamp(due / 1000, datetime.timezone.utc)
+            moment = datetime.datetime.fromtimestamp(due / 1000, datetime.UTC)
             jobs.append(redis.enqueue_job("tick", due, _defer_until=moment))
         await asyncio.gather(*jobs)
 

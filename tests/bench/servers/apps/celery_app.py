@@ -24,7 +24,7 @@ def add(count, first, step):
     with app.producer_pool.acquire(block=True) as producer:
         for number in range(count):
             due = first + number * step
-            moment = datetime.datetime.fromtimestamp(due / 1000, datetime.timezone.utc)
+            moment = datetime.datetime.fromtimestamp(due / 1000, datetime.UTC)
             tick.apply_async((due,), eta=moment, producer=producer)
 
 

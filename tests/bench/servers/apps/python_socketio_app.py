@@ -1,4 +1,4 @@
-"""python-socketio with its Redis manager, as its documentation shows; every user is in a room of their own."""
+"""python-socketio with its Redis manager, as documented; every user is in a room of their own."""
 
 import os
 from urllib.parse import parse_qs
