@@ -3,6 +3,7 @@
 import argparse
 import sys
 import tempfile
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -54,7 +55,12 @@ def arguments() -> argparse.Namespace:
 async def measure(lab: Lab, names: list[str]) -> None:
     for name in names:
         lab.say(name)
-        await WORKS[name](lab)
+        try:
+            await WORKS[name](lab)
+        except Exception as error:
+            # What the other works found is not lost with it.
+            traceback.print_exc()
+            lab.figures.failed(name, repr(error))
 
 
 def main() -> int:
@@ -81,7 +87,7 @@ def main() -> int:
             print(f"Drawn: {plots.write(figures, chosen.write.parent)}", file=sys.stderr)
         except plots.NoPlots as error:
             print(f"Not drawn: {error}.", file=sys.stderr)
-    return 0
+    return 1 if figures.failures else 0
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ class Figures:
     def __init__(self) -> None:
         self._figures: dict[tuple[str, str, str, str], Figure] = {}
         self.absences: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
         self.notes: list[str] = []
 
     def add(self, work: str, setting: str, contender: str, metric: Metric, value: float) -> None:
@@ -63,13 +64,22 @@ class Figures:
         if text not in self.notes:
             self.notes.append(text)
 
+    def failed(self, work: str, reason: str) -> None:
+        self.failures[work] = reason
+
     def missing(self, contender: str, reason: str) -> None:
         self.absences[contender] = reason
 
     def write(self, path: Path, environment: dict[str, Any]) -> None:
         absences = [Absence(name, reason) for name, reason in self.absences.items()]
         medians = [msgspec.to_builtins(f) | {"median": f.median} for f in self.all()]
-        document = {"environment": environment, "figures": medians, "missing": absences, "notes": self.notes}
+        document = {
+            "environment": environment,
+            "figures": medians,
+            "missing": absences,
+            "failed": self.failures,
+            "notes": self.notes,
+        }
         path.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
 
 

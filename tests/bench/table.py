@@ -15,6 +15,7 @@ def render(figures: Figures, facts: dict[str, str]) -> str:
     parts = [_targets(figures)]
     parts += [_work(found, work) for work in dict.fromkeys(figure.work for figure in found)]
     notes = [f"- {note}" for note in figures.notes]
+    notes += [f"- Failed: {work}: {reason}." for work, reason in figures.failures.items()]
     notes += [f"- Missing: {name}: {reason}." for name, reason in figures.absences.items()]
     if notes:
         parts.append("\n".join(["### Notes", "", *notes]))

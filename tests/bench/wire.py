@@ -17,6 +17,8 @@ _KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 _ABORTING = struct.pack("ii", 1, 0)
 _AT_ONCE = 128
 _PATIENCE_S = 60.0
+_ATTEMPTS = 10
+_AGAIN_S = 0.1
 
 _PING = 0x9
 _PONG = 0xA
@@ -60,7 +62,7 @@ async def open_socket(address: tuple[str, int]) -> socket.socket:
 class Listener(asyncio.Protocol):
     """One socket of a crowd."""
 
-    __slots__ = ("_rest", "_upgraded", "crowd", "index", "joining", "ready", "transport")
+    __slots__ = ("_last", "_rest", "_upgraded", "crowd", "index", "joining", "ready", "transport")
 
     def __init__(self, crowd: "Crowd", index: int, joining: Joining) -> None:
         self.crowd = crowd
@@ -69,6 +71,7 @@ class Listener(asyncio.Protocol):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.transport: asyncio.WriteTransport
         self._rest = b""
+        self._last = b""
         self._upgraded = False
 
     def say(self, payload: bytes) -> None:
@@ -80,8 +83,10 @@ class Listener(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.ready.done():
-            self.ready.set_exception(ConnectionError(f"lost before it was in: {self._rest[:200]!r}"))
+            # Whoever waits for it may have been cancelled: then nobody would ask for the exception.
+            self.ready.set_exception(ConnectionError(f"lost before it was in: {self._last[:200]!r}"))
             self.ready.exception()
+            return
         self.crowd.gone(self)
 
     def data_received(self, data: bytes) -> None:
@@ -94,7 +99,7 @@ class Listener(asyncio.Protocol):
                 self._rest = head
                 return
             if not head.startswith(b"HTTP/1.1 101"):
-                self._rest = head
+                self._last = head
                 self.transport.abort()
                 return
             self._upgraded = True
@@ -132,7 +137,7 @@ class Listener(asyncio.Protocol):
             self.transport.write(client_frame(payload, _PONG))
             self.crowd.pings += 1
         elif opcode == _CLOSE:
-            self.crowd.closes.append(payload)
+            self._last = payload
 
 
 class Crowd:
@@ -145,7 +150,7 @@ class Crowd:
         self.frames = 0
         self.pings = 0
         self.lost = 0
-        self.closes: list[bytes] = []
+        self.turned_away = 0
         self.on_frame: Callable[[Listener, bytes], None] | None = None
         self.sample = b""
         self._awaited = -1
@@ -153,21 +158,29 @@ class Crowd:
         self._leaving = False
 
     async def join(self, joinings: Sequence[Joining], *, at_once: int = _AT_ONCE) -> None:
-        """Returns when all are in; raises where one is not."""
+        """Returns when all are in. Who is turned away comes again, as clients do, but not for ever."""
         gate = asyncio.Semaphore(at_once)
-        loop = asyncio.get_running_loop()
 
         async def one(index: int, joining: Joining) -> Listener:
-            listener = Listener(self, index, joining)
             async with gate:
-                connection = await open_socket(self.address)
-                await loop.create_connection(lambda: listener, sock=connection)
-                await listener.ready
-            return listener
+                for attempt in range(_ATTEMPTS):
+                    try:
+                        return await self._enter(index, joining)
+                    except ConnectionError:
+                        self.turned_away += 1
+                        await asyncio.sleep(_AGAIN_S * (attempt + 1))
+                return await self._enter(index, joining)
 
         first = len(self.listeners)
         async with asyncio.timeout(_PATIENCE_S + len(joinings) / 100):
             self.listeners += await asyncio.gather(*(one(first + n, j) for n, j in enumerate(joinings)))
+
+    async def _enter(self, index: int, joining: Joining) -> Listener:
+        listener = Listener(self, index, joining)
+        connection = await open_socket(self.address)
+        await asyncio.get_running_loop().create_connection(lambda: listener, sock=connection)
+        await listener.ready
+        return listener
 
     def expect(self, frames: int) -> "asyncio.Future[None]":
         """Done when so many more frames have come."""

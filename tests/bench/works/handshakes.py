@@ -30,6 +30,7 @@ SHARE = Metric("load generator", "% of a core", 0)
 STORM = "storm"
 SERVED = Metric("all served after", "s", 2)
 CPU_ALL = Metric("CPU in all", "s", 2)
+TURNED_AWAY = Metric("turned away first", "", 0)
 OTHERS = Metric("others' heartbeats, p99", "ms", 1)
 POLLS = Metric("others' polls, p99", "ms", 1)
 
@@ -84,6 +85,7 @@ async def _storm(lab: Lab) -> None:
             for metric, value in (
                 (SERVED, served),
                 (CPU_ALL, account.spent().server),
+                (TURNED_AWAY, crowd.turned_away),
                 (OTHERS, percentile(others.heartbeats, 0.99) * 1000),
                 (POLLS, percentile(others.polls, 0.99) * 1000),
             ):
