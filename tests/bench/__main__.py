@@ -1,6 +1,8 @@
 """`scripts/bench`: runs the works that are named, prints a table, and writes what it is asked to."""
 
 import argparse
+import asyncio
+import signal
 import sys
 import tempfile
 import traceback
@@ -53,6 +55,10 @@ def arguments() -> argparse.Namespace:
 
 
 async def measure(lab: Lab, names: list[str]) -> None:
+    current = asyncio.current_task()
+    assert current is not None
+    # Told to stop, it stops what it started first.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
     for name in names:
         lab.say(name)
         try:
@@ -76,7 +82,10 @@ def main() -> int:
         # Postgres runs as another user where we are root.
         Path(directory).chmod(0o755)
         lab = Lab(options, figures, Path(directory))
-        uvloop.run(measure(lab, chosen.works or list(WORKS)))
+        try:
+            uvloop.run(measure(lab, chosen.works or list(WORKS)))
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            return 1
     text = table.render(figures, facts)
     print(text)
     if chosen.json:

@@ -139,6 +139,9 @@ class Hub(Server):
 
     # Sockets
 
+    def addressee(self, user: str) -> Joining:
+        return self.mechanic(int(user))
+
     def mechanic(self, number: int) -> Joining:
         """An online mechanic's socket."""
         return _joining({"type": "hello", "token": people.mechanic_token(number)})
@@ -179,8 +182,10 @@ class Hub(Server):
 
     async def waiting_rows(self) -> int:
         """Journal entries that Postgres does not have yet."""
-        names = [f"hub:{{{shard}}}:journal" for shard in range(await self.shards())]
-        return sum([await self.redis.xlen(name) for name in names])
+        lengths = self.redis.pipeline(transaction=False)
+        for shard in range(await self.shards()):
+            lengths.xlen(f"hub:{{{shard}}}:journal")
+        return sum(await lengths.execute())
 
     async def drained(self, within_s: float = 120.0) -> None:
         async with asyncio.timeout(within_s):

@@ -49,6 +49,10 @@ class Server(ABC):
     def joining(self, user: str) -> Joining:
         """How this user's socket joins those who hear what is published."""
 
+    def addressee(self, user: str) -> Joining:
+        """How this user's socket joins to hear what is for this user alone."""
+        return self.joining(user)
+
     @abstractmethod
     async def publish(self, payload: bytes) -> None:
         """Have one frame written to every socket."""

@@ -41,7 +41,7 @@ async def measure(lab: Lab) -> None:
 
 
 async def _lateness(lab: Lab) -> None:
-    pending = lab.pick(quick=3_000, full=100_000)
+    pending = lab.pick(quick=1_000, full=100_000)
     burst = lab.pick(quick=100, full=500)
     async with lab.hub(mechanics=range(_OTHERS.stop)) as hub, lab.timers(pending) as timers:
         crowd = Crowd(hub.address)

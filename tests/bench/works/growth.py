@@ -27,7 +27,7 @@ async def measure(lab: Lab) -> None:
         await _sockets(lab, lab.fitting(sockets))
     for sessions in lab.pick(quick=(100, 1_000), full=(100, 1_000, 10_000, 100_000)):
         await _open_sessions(lab, sessions)
-    for nodes in lab.pick(quick=(1, 2), full=(1, 3, 10)):
+    for nodes in lab.pick(quick=(), full=(1, 3, 10)):
         await _nodes(lab, nodes)
 
 

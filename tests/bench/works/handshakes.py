@@ -19,7 +19,6 @@ from tests.bench.servers.hub import Hub
 from tests.bench.servers.server import Server
 from tests.bench.wire import Crowd, HttpPool, Listener, http_request
 from tests.bench.works.broadcast import ALL
-from tests.bench.works.idle import joinings
 
 NAME = "handshakes"
 CPU = Metric("CPU a handshake", "µs", 0)
@@ -50,7 +49,8 @@ async def _handshakes(lab: Lab) -> None:
         for run in range(lab.runs):
             for server in servers:
                 lab.say(f"{NAME}, run {run + 1}: {server.name}")
-                crowd, coming = Crowd(server.address), joinings(server, range(sockets))
+                crowd = Crowd(server.address)
+                coming = [server.addressee(str(number)) for number in range(sockets)]
                 account = Account(server.pids, server.store_pids)
                 await crowd.join(coming)
                 spent = account.spent()
@@ -71,10 +71,10 @@ async def _storm(lab: Lab) -> None:
         await others.join()
         crowd = Crowd(hub.address)
         lab.say(f"{STORM}: connecting {sockets:,}")
-        await crowd.join(joinings(hub, range(sockets)))
+        await crowd.join([hub.mechanic(number) for number in range(sockets)])
         for run in range(lab.runs):
             lab.say(f"{STORM}, run {run + 1}")
-            coming = joinings(hub, range(sockets))
+            coming = [hub.mechanic(number) for number in range(sockets)]
             account = Account(hub.pids, hub.store_pids)
             async with others.busy():
                 begin = time.monotonic()

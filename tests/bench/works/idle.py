@@ -1,14 +1,12 @@
 """Idle sockets: what one holds in memory, and what ten thousand cost that only answer pings."""
 
 import asyncio
-from collections.abc import Sequence
 
 from tests.bench.accounts import Account, resident_bytes
 from tests.bench.figures import Metric
 from tests.bench.lab import Lab
-from tests.bench.servers.hub import Hub
 from tests.bench.servers.server import Server
-from tests.bench.wire import Crowd, Joining
+from tests.bench.wire import Crowd
 from tests.bench.works.broadcast import ALL
 
 NAME = "idle"
@@ -21,18 +19,13 @@ COMMANDS = Metric("Redis commands", "/s", 1)
 PINGS = Metric("pings answered", "/s", 0)
 
 _PING_S = 10
+_ROUND_S = 30
+"""In this time everything that the hub does now and then was done once."""
 
 
 async def measure(lab: Lab) -> None:
     await _memory(lab)
     await _heartbeats(lab)
-
-
-def joinings(server: Server, numbers: Sequence[int]) -> list[Joining]:
-    """The hub's are mechanics', who hear of bookings; their tokens are checked like any."""
-    if isinstance(server, Hub):
-        return [server.mechanic(number) for number in numbers]
-    return [server.joining(str(number)) for number in numbers]
 
 
 async def _memory(lab: Lab) -> None:
@@ -47,7 +40,7 @@ async def _memory(lab: Lab) -> None:
             for server in servers:
                 lab.say(f"{NAME}, memory, run {run}: {server.name}")
                 before = resident_bytes(server.pids)
-                await crowds[server.name].join(joinings(server, numbers))
+                await crowds[server.name].join([server.addressee(str(number)) for number in numbers])
                 await asyncio.sleep(lab.pick(quick=0.3, full=1.0))
                 if run > 0:  # the first sockets pay for what is made once
                     kilobytes = (resident_bytes(server.pids) - before) / sockets / 1024
@@ -58,11 +51,11 @@ async def _memory(lab: Lab) -> None:
 
 async def _heartbeats(lab: Lab) -> None:
     sockets = lab.fitting(lab.pick(quick=1_000, full=10_000))
-    seconds = lab.pick(quick=_PING_S, full=2 * _PING_S)
+    seconds = lab.pick(quick=_PING_S, full=_ROUND_S)
     async with lab.hub(mechanics=range(sockets)) as hub:
         crowd = Crowd(hub.address)
         lab.say(f"{HEARTBEATS}: connecting {sockets:,}")
-        await crowd.join(joinings(hub, range(sockets)))
+        await crowd.join([hub.mechanic(number) for number in range(sockets)])
         await hub.drained()
         for run in range(lab.pick(quick=1, full=lab.runs)):
             lab.say(f"{HEARTBEATS}, run {run + 1}")

@@ -31,7 +31,8 @@ SHARE = Metric("load generator", "% of a core", 0)
 
 KINDS: Sequence[type[Reference]] = (Floor, Nchan, PlainStarlette, SocketIo, PythonSocketIo, Channels)
 
-_PAYLOAD = b'{"type":"event","event":"offer","payload":"' + b"x" * 185 + b'"}'
+_EVENT = b"priority_session_request"
+_PAYLOAD = b'{"type":"event","event":"' + _EVENT + b'","payload":"' + b"x" * 166 + b'"}'
 _LINES = 64
 _STRAGGLERS_S = 5.0
 
@@ -47,7 +48,7 @@ async def measure(lab: Lab) -> None:
         crowds = {}
         for server in servers:
             crowds[server.name] = crowd = Crowd(server.address)
-            await crowd.join([_joining(server, number) for number in range(sockets)])
+            await crowd.join([server.addressee(str(number)) for number in range(sockets)])
         customers = Customers(hub)
         await customers.open_lines()
         for rate in lab.pick(quick=(200,), full=(50, 200, 500)):
@@ -88,10 +89,6 @@ class Customers:
         self._sessions.clear()
 
 
-def _joining(server: Server, number: int):  # type: ignore[no-untyped-def]
-    return server.mechanic(number) if isinstance(server, Hub) else server.joining(str(number))
-
-
 def _passing(server: Server) -> Fire:
     assert isinstance(server, Reference)
 
@@ -108,7 +105,8 @@ async def _one(lab: Lab, server: Server, crowd: Crowd, fire: Fire, rate: int, se
     done = asyncio.get_running_loop().create_future()
 
     def on_frame(listener: Listener, payload: bytes) -> None:
-        if sent[listener.index] and b"_updated" not in payload[:40]:
+        # The hub also tells how earlier ones ended.
+        if _EVENT in payload[:80] and sent[listener.index]:
             lags.append(time.monotonic() - sent[listener.index].popleft())
             if len(lags) == count and not done.done():
                 done.set_result(None)
