@@ -91,11 +91,12 @@ def main() -> int:
     if chosen.json:
         figures.write(chosen.json, facts)
     if chosen.write:
-        table.write(chosen.write, text)
         try:
-            print(f"Drawn: {plots.write(figures, chosen.write.parent)}", file=sys.stderr)
+            plot = plots.write(figures, chosen.write.parent)
+            text += f"\n\n![What a unit costs as everything grows]({plot.name})"
         except plots.NoPlots as error:
             print(f"Not drawn: {error}.", file=sys.stderr)
+        table.write(chosen.write, text)
     return 1 if figures.failures else 0
 
 

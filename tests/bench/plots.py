@@ -24,6 +24,7 @@ def write(figures: Figures, directory: Path) -> Path:
     if not curves:
         raise NoPlots("growth was not measured")
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure as Drawing
     except ImportError:
         raise NoPlots("matplotlib is not installed (the extra `bench`)") from None
@@ -42,7 +43,8 @@ def write(figures: Figures, directory: Path) -> Path:
     axes.legend()
     path = directory / FILE
     # Neither date nor random ids: the same figures make the same file.
-    drawing.savefig(path, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": FILE}):
+        drawing.savefig(path, format="svg", metadata={"Date": None})
     return path
 
 
