@@ -1,5 +1,6 @@
 """The benchmark itself: accounts, medians and tables are right, and a small work runs from end to end."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hub.sockets.frames import frame
 from tests.bench import plots, table
 from tests.bench.accounts import Account, cpu_seconds, family, resident_bytes, stat_fields
+from tests.bench.counter import counter
 from tests.bench.figures import HUB, Figures, percentile
 from tests.bench.targets import TARGETS
 from tests.bench.wire import Crowd, Joining, Listener, client_frame
@@ -151,6 +154,32 @@ async def test_frames_are_found_however_they_are_cut(size: int) -> None:
         for at in range(0, len(stream), cut):
             listener.data_received(stream[at : at + cut])
         assert heard == [payload] * 3
+
+
+async def test_the_counter_counts_messages_and_answers_pings() -> None:
+    sizes, socket_done, said = (5, 0, 300, 60_000), asyncio.Event(), asyncio.Queue[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        await socket_done.wait()
+        writer.write(frame(b"p", binary=False).replace(b"\x81", b"\x89", 1))
+        for size in sizes:
+            writer.write(frame(b"x" * size, binary=True))
+        said.put_nowait(await reader.readexactly(7))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    crowd = Crowd(server.sockets[0].getsockname())
+    await crowd.join([Joining(path="/")] * 3)
+    with counter(crowd) as counted:
+        coming = counted.expect(3 * len(sizes), 20) if counted else crowd.expect(3 * len(sizes))
+        socket_done.set()
+        assert await coming in (3 * len(sizes), None)
+        assert [await said.get() for _ in range(3)] == [client_frame(b"p", 10)] * 3
+    await crowd.leave()
+    server.close()
+    await server.wait_closed()
 
 
 def test_clients_mask_their_frames() -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from tests.bench.accounts import Account, Spent
+from tests.bench.counter import counter
 from tests.bench.figures import Metric, percentile
 from tests.bench.lab import Crowds, Lab
 from tests.bench.servers.channels import Channels
@@ -102,24 +103,31 @@ async def deliver(
 ) -> tuple[int, Spent]:
     """Sends the messages in turn for that long, an even number of them; how many frames came, and what they
     cost. `lags` gets the time that each took until the last socket had it."""
-    before, complete = crowd.frames, True
+    frames, complete, everyone = 0, True, len(crowd.listeners)
     account = Account(server.pids, server.store_pids)
     end = time.monotonic() + seconds
-    while time.monotonic() < end and complete:
-        for message in messages:
-            begin = time.monotonic()
-            complete = complete and await to_all(server, crowd, message)
-            if lags is not None:
-                lags.append(time.monotonic() - begin)
-    return crowd.frames - before, account.spent()
+    with counter(crowd) as counted:
+        while time.monotonic() < end and complete:
+            for message in messages:
+                begin, before = time.monotonic(), crowd.frames
+                if counted is None:
+                    await to_all(server, crowd, message)
+                    came = crowd.frames - before
+                else:
+                    coming = counted.expect(everyone, _LOST_AFTER_S)
+                    await server.publish(message)
+                    came = await coming
+                frames += came
+                complete = complete and came == everyone
+                if lags is not None:
+                    lags.append(time.monotonic() - begin)
+    return frames, account.spent()
 
 
-async def to_all(server: Server, crowd: Crowd, message: bytes) -> bool:
-    """Whether all had it before they are given up."""
+async def to_all(server: Server, crowd: Crowd, message: bytes) -> None:
+    """Returns when all have it, or are given up."""
     reached = crowd.expect(len(crowd.listeners))
     await server.publish(message)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LOST_AFTER_S):
             await reached
-            return True
-    return False
