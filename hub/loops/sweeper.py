@@ -71,6 +71,7 @@ class Sweeper:
     async def run(self) -> None:
         while True:
             await self._bell.wait((self._next_look() - self._clock.now()) / 1000)
+            await self._dispatcher.gate.passed()
             try:
                 await self.step()
             except Unavailable:

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from hub.domain.errors import StoreFailed
 from hub.domain.model import AssignmentStatus, EventType, Fallback, Session, SessionStatus, Status
-from hub.domain.records import Snapshot
+from hub.domain.records import Due, Snapshot
 from hub.loops.ranks import Ranks
 from hub.loops.sweeper import CAP_MS, Sweeper
 from persistence.redis import keys
@@ -14,7 +14,7 @@ from persistence.redis.sessions import RedisSessions
 from tests.dispatch.office import Office, history
 from tests.dispatch.test_moving_targets import arrive, wish_for
 from tests.domain.samples import ANA, CUSTOMERS
-from tests.redis.bench import SHARDS, Bench
+from tests.redis.bench import PATIENCE_S, SHARDS, Bench
 
 
 class ManualClock:
@@ -191,3 +191,24 @@ def test_when_the_first_node_dies_the_next_moves_up() -> None:
     before = set(left.first())
     left.update(["n2"])
     assert before < set(left.first()) == set(range(64))
+
+
+async def test_nothing_is_applied_while_lost_data_is_being_restored(bench: Bench) -> None:
+    """It would only be in the way."""
+    looked = asyncio.Event()
+
+    class Watched(RedisSessions):
+        async def due(self, shard: int, limit: int) -> Due:
+            looked.set()
+            return await super().due(shard, limit)
+
+    office = Office(bench, sessions=Watched(bench.client, SHARDS))
+    office.gate.shut()
+    sweeping = asyncio.create_task((await sweeper(office)).run())
+    await bench.next_ms()
+    assert not looked.is_set()
+    office.gate.open()
+    async with asyncio.timeout(PATIENCE_S):
+        await looked.wait()
+    sweeping.cancel()
+    await asyncio.gather(sweeping, return_exceptions=True)

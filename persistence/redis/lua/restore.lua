@@ -32,19 +32,20 @@ end
 local function restore(item, hash, declined, claim, join, leave)
   local known = stands(item, hash)
   if known and known ~= 'older' then return known end
-  local holder = redis.call('GET', claim)
-  if item.claim and holder and holder ~= item.session
-      and redis.call('EXISTS', plan.prefix .. holder) == 1 then return 'held' end
-  redis.call('DEL', hash)
+  if item.claim and not redis.call('SET', claim, item.session, 'NX') then
+    local holder = redis.call('GET', claim)
+    if holder ~= item.session and redis.call('EXISTS', plan.prefix .. holder) == 1 then return 'held' end
+    redis.call('SET', claim, item.session)
+  end
   if known then
+    redis.call('DEL', hash)
     redis.call('ZREM', deadlines, unpack(item.none))
     redis.call('ZREM', open, item.assignment)
     redis.call('SREM', leave, item.assignment)
-    if holder == item.session then redis.call('DEL', claim) end
+    if not item.claim and redis.call('GET', claim) == item.session then redis.call('DEL', claim) end
   end
   local restored = string.format('%.0f %.0f', math.min(item.recorded, item.version), item.version)
   redis.call('HSET', hash, 'restored', restored, 'commands', item.command, unpack(item.set))
-  if item.claim then redis.call('SET', claim, item.session) end
   if item.expire > 0 then
     redis.call('PEXPIRE', hash, item.expire)
     redis.call('PEXPIRE', declined, item.expire)
