@@ -59,10 +59,7 @@ async def test_a_version_comes_with_another_content(cluster: Cluster) -> None:
 async def test_an_entry_that_nobody_can_read(cluster: Cluster) -> None:
     """A node of a later version might: nothing is thrown away, and other shards do not wait."""
     async with scene(cluster) as people:
-        mia = people.customer()
-        while shard(mia) == 3:
-            people.customers.remove(mia)
-            mia = people.customer()
+        mia = somebody(people, 0)
         alarms = await cluster.alarms("journal_stuck")
         (entry,) = await enter(cluster, 3, [past(customer_in(3), session_type="fax")])
         await until(lambda: more_alarms(cluster, "journal_stuck", alarms))
@@ -116,10 +113,7 @@ async def test_somebody_books_again_and_again_in_one_batch(cluster: Cluster) -> 
 async def test_a_row_of_somebodys_stands_in_the_way(cluster: Cluster) -> None:
     """One shard waits for a person and tells them why; the others do not wait."""
     async with scene(cluster) as people:
-        mia, noah = people.customer(), people.customer()
-        while shard(noah) == shard(mia):
-            people.customers.remove(noah)
-            noah = people.customer()
+        mia, noah = somebody(people, 1), somebody(people, 2)
         await cluster.postgres.execute("INSERT INTO customers (id) VALUES ($1)", mia.id)
         by_hand = await cluster.postgres.fetchval(
             "INSERT INTO sessions (id, customer_user_id, session_type, plan_code)"
@@ -192,6 +186,15 @@ async def refused(customer: Actor, node: Node) -> HubProblem | None:
 def customer_in(wanted: int) -> str:
     """Somebody of this shard."""
     return next(iter(filter(lambda one: shard_of_user(one, SHARDS) == wanted, iter(new_id, None))))
+
+
+def somebody(people: Scene, wanted: int) -> Actor:
+    """A customer of this shard."""
+    customer = Actor(people, "customer")
+    while shard(customer) != wanted:
+        customer = Actor(people, "customer")
+    people.customers.append(customer)
+    return customer
 
 
 def shard(actor: Actor) -> int:

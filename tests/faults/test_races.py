@@ -7,7 +7,7 @@ import random
 from hub.client import HubSocket
 from tests.faults.cluster import Cluster
 from tests.faults.crowd import GONE
-from tests.faults.scene import Actor, Ear, scene
+from tests.faults.scene import Actor, Ear, first, scene
 
 
 async def test_two_hundred_mechanics_accept_at_once_over_three_nodes(cluster: Cluster) -> None:
@@ -38,10 +38,7 @@ async def test_favourites_accept_around_their_deadlines(cluster: Cluster) -> Non
             await ear.actor.answer("accept", session_id)
 
         async def take(session: dict[str, str]) -> None:
-            await asyncio.wait(
-                [asyncio.ensure_future(rival.offer(session)), asyncio.ensure_future(won(session["id"]))],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await first(rival.offer(session), won(session["id"]))
             await rival.actor.answer("accept", session["id"])
             await rival.actor.answer("release", session["id"])
 
