@@ -5,6 +5,7 @@ suspended, or cut off) brings them in later: what nobody has gone on from is res
 contradicts the life that others went on with is kept among the dead letters, with an alarm.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -17,6 +18,8 @@ from hub.domain.model import Session, SessionStatus
 from hub.domain.records import FORK, JournalEntry, Life, Restoration, Restored
 from hub.loops.kept import KeptTail
 from hub.ports import JournalStore, LiveData, RecordWriter
+
+_AGAIN, _AGAIN_S = 20, 0.1
 
 _WENT_ON = frozenset({Restored.MOVED, Restored.HELD})
 
@@ -38,10 +41,20 @@ class Memories:
         self._journal = journal
         self._record = record
         self._alarm = alarm
+        self._written: set[tuple[int, str]] = set()
 
     async def write(self) -> None:
-        """Put all of them on record. What another node's memories must precede is left for `bring`."""
-        await self._write(self._kept.all())
+        """Put all of them on record. Some may have to wait for what another node remembers: that a customer
+        ended one session before they booked the next. What is left after a while is left for `bring`."""
+        left = await self._write(self._kept.all())
+        for _ in range(_AGAIN):
+            if not left:
+                return
+            await asyncio.sleep(_AGAIN_S)
+            left = await self._write(left)
+        logger.warning(
+            "memories_not_written", extra={"sessions": sorted({_subject(entry) for entry in left})}
+        )
 
     async def bring(self, life: Life) -> list[Session]:
         """Bring in those of earlier lives; the sessions that were restored by that."""
@@ -57,6 +70,7 @@ class Memories:
             self._alarm("memory_contradicted")
         await self._write([e for e in entries if e.session is None or e.session.id not in passed])
         self._kept.drop(entries)
+        self._written.clear()
         logger.info(
             "memories_brought",
             extra={"entries": len(entries), "restored": len(restored), "contradicted": len(contradicted)},
@@ -81,24 +95,26 @@ class Memories:
         ]
         return list(zip([each.session for each in wanted], await self._live.restore(wanted), strict=True))
 
-    async def _write(self, entries: Sequence[JournalEntry]) -> None:
-        try:
-            await self._record.write(entries, bury=self._bury)
-        except StoreFailed as failure:
-            if failure.maybe_done:
-                raise
-            await self._write_each(entries)
-        logger.info("memories_written", extra={"entries": len(entries)})
-
-    async def _write_each(self, entries: Sequence[JournalEntry]) -> None:
-        """One session's must not keep those of the others from the record."""
-        for session_id, group in groupby(sorted(entries, key=_subject), key=_subject):
+    async def _write(self, entries: Sequence[JournalEntry]) -> list[JournalEntry]:
+        """Those that the record refuses: one session's must not keep those of the others from it."""
+        refused: list[JournalEntry] = []
+        entries = [entry for entry in entries if (entry.shard, entry.id) not in self._written]
+        parts = [[list(group) for _, group in groupby(sorted(entries, key=_subject), key=_subject)]]
+        while parts:
+            part = parts.pop()
+            together = [entry for group in part for entry in group]
             try:
-                await self._record.write(list(group), bury=self._bury)
+                await self._record.write(together, bury=self._bury)
+                self._written.update((entry.shard, entry.id) for entry in together)
             except StoreFailed as failure:
                 if failure.maybe_done:
                     raise
-                logger.warning("memory_not_written", extra={"session": session_id})
+                if len(part) > 1:
+                    parts += [part[len(part) // 2 :], part[: len(part) // 2]]
+                else:
+                    refused += part[0]
+        logger.info("memories_written", extra={"entries": len(entries) - len(refused)})
+        return refused
 
     async def _bury(self, entry: JournalEntry, error: str) -> None:
         logger.error("memory_refused", extra={"shard": entry.shard, "entry": entry.id, "error": error})

@@ -118,10 +118,12 @@ class PostgresRecord:
         )
 
     async def write(self, entries: Sequence[JournalEntry], *, bury: Bury) -> Written:
-        """Write entries that a node kept, without moving a cursor: the stream they stood in may be lost."""
+        """Write entries that a node kept, without moving a cursor: the stream they stood in may be lost. The
+        nodes do so in turn: they remember much of the same customers, and would deadlock."""
         if not entries:
             return Written()
         async with self._postgres.connection() as connection, connection.transaction():
+            await connection.execute(_JOURNAL["turn"])
             await connection.execute(_JOURNAL["limits"])
             return await self._write(connection, entries, bury)
 

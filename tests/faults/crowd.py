@@ -77,7 +77,7 @@ class Person:
                         raise
                 except httpx.TransportError:
                     pass
-                await self.pause(0.02, 0.2)
+                await self.pause(0.1, 0.5)
 
     async def act(self, what: str, session_id: str, ask: Callable[[HubHttp], Awaitable[Body]]) -> Body | None:
         """Ask until there is an answer and note it; None unless it is yes."""

@@ -6,6 +6,10 @@
 set local idle_in_transaction_session_timeout = '5s';
 set local lock_timeout = '2s';
 
+-- name: turn
+-- One writer of memories after the other; any number that nobody else uses.
+select pg_advisory_xact_lock(6875625201);
+
 -- name: ensure_cursors
 -- $1 shards, $2 epochs
 insert into journal_cursor (shard, epoch, last_id)
