@@ -329,7 +329,7 @@ async def open_cluster(directory: Path, *, nodes: int = 3) -> AsyncIterator[Clus
         async with contextlib.AsyncExitStack() as open_things:
             clients = [await open_things.enter_async_context(_client()) for _ in range(_CLIENTS)]
             postgres = await open_things.enter_async_context(
-                asyncpg.create_pool(embedded_postgres.url, min_size=1, max_size=4)
+                asyncpg.create_pool(embedded_postgres.url, min_size=0, max_size=4)
             )
             cluster = Cluster(directory, valkey, embedded_postgres, clients, postgres)
             for _ in range(nodes):

@@ -368,6 +368,24 @@ async def test_whoever_restores_waits_for_what_the_others_remember(one: Node, tw
     assert (await one.found(session)).version == session.version + VERSION_GAP
 
 
+async def test_what_one_node_remembers_waits_for_what_another_does(one: Node, two: Node) -> None:
+    """A customer ended one session by one of them, and booked the next by the other."""
+    first = await one.office.book()
+    await one.recorded()
+    await two.office.execute(first.id, cmd.End(CUSTOMER))
+    second = await one.office.book(key="second")
+    await one.bench.raw.flushall()
+
+    await together(one, two)
+
+    assert (await one.found(second)).version == second.version + VERSION_GAP
+    ended = await one.record.session(first.id)
+    assert ended is not None
+    assert not ended.active
+    assert (one.alarms, two.alarms) == ([], [])
+    assert (one.announced, two.announced) == ([], []), "nothing came late"
+
+
 async def test_nobody_waits_for_the_dead_for_longer_than_a_lease(one: Node, two: Node) -> None:
     await one.bench.raw.flushall()
 
