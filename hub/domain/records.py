@@ -72,6 +72,8 @@ class Life(Struct, frozen=True, kw_only=True):
     run: str
     examined: str | None
     epochs: list[str | None]
+    mark: str | None = None
+    """Another one with every examination, and gone with any loss."""
 
     @property
     def whole(self) -> bool:

@@ -70,11 +70,11 @@ class JournalWriter:
         while True:
             next_look = min([next_poll, *(refusal.again_at for refusal in self._aside.values())])
             await self._bell.wait(min(next_look - loop.time(), _POLL_S))
-            if loop.time() >= next_poll:
-                self._mark(self._ranks.first())
-                next_poll = loop.time() + _POLL_S
             self._dirty.update(s for s, refusal in self._aside.items() if refusal.again_at <= loop.time())
             try:
+                if loop.time() >= next_poll:
+                    next_poll = loop.time() + _POLL_S
+                    self._mark(await self._journal.waiting(self._ranks.first()))
                 while self._dirty:
                     await self.step()
                 failures = 0

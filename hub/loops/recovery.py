@@ -23,6 +23,8 @@ from hub.ports import JournalStore, LiveData, RecordWriter, SessionStore
 logger = logging.getLogger("hub.loops.recovery")
 
 _LOOK_S = 0.5
+_LOOK_EVERY = 10
+"""One look in so many goes through every shard."""
 _AGAIN_S = 0.2
 _ASK_S = 0.05
 _SAY_EVERY = 100
@@ -65,7 +67,9 @@ class Recovery:
         self._announce = announce
         self._wait_s = wait_s
         self._known: list[str | None] | None = None
+        self._mark: str | None = None
         self._served_at = 0
+        self._glances = 0
         self._under_way = False
         self._awaited: set[str] = set()
         self._remembered: dict[str, frozenset[int]] = {}
@@ -74,7 +78,8 @@ class Recovery:
         waits = 0
         while True:
             try:
-                await self.step()
+                if not await self._is_well():
+                    await self.step()
                 waits = 0
                 await _first(self._gate.suspected, _LOOK_S)
             except Unavailable as error:
@@ -85,6 +90,17 @@ class Recovery:
             except Exception:
                 logger.exception("recovery_failed")
                 await asyncio.sleep(1)
+
+    async def _is_well(self) -> bool:
+        """Whether a glance shows nothing amiss; every now and then a whole look is due all the same."""
+        self._glances = (self._glances + 1) % _LOOK_EVERY
+        if not self._glances or not self._gate.is_open or self._gate.suspected.is_set():
+            return False
+        now, mark = await self._live.glance()
+        if mark is None or mark != self._mark:
+            return False
+        self._served_at = now
+        return True
 
     def remembered(self, node: str, ahead: Iterable[int]) -> None:
         """Another node has put its memories on record, and issues no command until all is restored."""
@@ -114,7 +130,7 @@ class Recovery:
             await self._announce(session)
 
     def _open(self, life: Life) -> None:
-        self._known, self._served_at = life.epochs, life.now
+        self._known, self._mark, self._served_at = life.epochs, life.mark, life.now
         self._under_way = False
         self._live.trust(life.run)
         self._gate.open()

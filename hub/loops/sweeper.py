@@ -83,7 +83,7 @@ class Sweeper:
     async def step(self) -> int:
         """Apply what is due in the shards whose time has come; how many deadlines were applied."""
         now = self._clock.now()
-        shards = [shard for shard in range(self._sessions.shards) if self._time_for(shard) <= now]
+        shards = await self._worth_a_look(now)
         found = await asyncio.gather(*(self._sessions.due(shard, _PAGE) for shard in shards))
         applied = 0
         failure: Unavailable | None = None
@@ -98,6 +98,18 @@ class Sweeper:
         if failure is not None:
             raise failure
         return applied
+
+    async def _worth_a_look(self, now: int) -> list[int]:
+        """Shards whose time has come and where something is due: known to be, or after a cheap look at them,
+        since most of the time nothing is."""
+        shards = [shard for shard in range(self._sessions.shards) if self._time_for(shard) <= now]
+        known = [s for s in shards if (head := self._heads[s]) is not None and head <= now]
+        unknown = [shard for shard in shards if shard not in known]
+        for shard, head in zip(unknown, await self._sessions.heads(unknown), strict=True):
+            self._looked[shard], self._heads[shard] = now, head
+            if head is not None and head <= now:
+                known.append(shard)
+        return known
 
     async def _apply(self, shard: int, due: Due) -> int:
         gate = asyncio.Semaphore(_AT_ONCE)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from hub.domain.footprint import footprint
-from hub.domain.ids import shard_of_session
+from hub.domain.ids import new_id, shard_of_session
 from hub.domain.model import FINISHED_KEYS_LIVE_MS, Session
 from hub.domain.records import Life, Restoration, Restored
 from persistence.redis import keys, scripts
@@ -31,13 +31,19 @@ class RedisLive:
     async def look(self) -> Life:
         commands: list[tuple[Argument, ...]] = [("TIME",), ("INFO", "server"), ("GET", keys.RUN)]
         commands += [("GET", keys.epoch(shard)) for shard in range(self.shards)]
-        (seconds, micros), facts, examined, *epochs = await self._client.calls(commands)
+        (seconds, micros), facts, mark, *epochs = await self._client.calls(commands)
         return Life(
             now=int(seconds) * 1000 + int(micros) // 1000,
             run=next(line[7:] for line in facts.splitlines() if line.startswith("run_id:")),
-            examined=examined,
+            examined=mark.partition(" ")[0] if mark else None,
             epochs=epochs,
+            mark=mark,
         )
+
+    async def glance(self) -> tuple[int, str | None]:
+        """The store's time and the mark of the last examination."""
+        (seconds, micros), mark = await self._client.calls([("TIME",), ("GET", keys.RUN)])
+        return int(seconds) * 1000 + int(micros) // 1000, mark
 
     async def landed(self) -> None:
         """Whoever has a commit on its way knows what became of it, or will ask again."""
@@ -81,7 +87,8 @@ class RedisLive:
 
     async def begin(self, run: str, epochs: Mapping[int, str]) -> None:
         """Begin the shards' next lives, and then vouch for the data of this run of the server."""
-        for name, value in [*((keys.epoch(s), epoch) for s, epoch in epochs.items()), (keys.RUN, run)]:
+        mark = f"{run} {new_id()}"
+        for name, value in [*((keys.epoch(s), epoch) for s, epoch in epochs.items()), (keys.RUN, mark)]:
             await self._client.call_once("SET", name, value, run=run)
 
 

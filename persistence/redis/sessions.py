@@ -110,24 +110,24 @@ class RedisSessions:
 
     async def get(self, session_ids: Sequence[str]) -> list[Session | None]:
         commands = [("HGETALL", keys.session(self.shard(sid), sid)) for sid in session_ids]
-        replies = await self._read({self.shard(sid) for sid in session_ids}, commands)
+        replies = await self._read(commands)
         return [session_from(fields) for fields in replies]
 
     async def active_of(self, customer_id: str) -> Session | None:
         shard = shard_of_user(customer_id, self.shards)
-        (session_id,) = await self._read({shard}, [("GET", keys.active(shard, customer_id))])
+        (session_id,) = await self._read([("GET", keys.active(shard, customer_id))])
         return (await self.get([session_id]))[0] if session_id else None
 
     async def offered_to(self, mechanic_id: str) -> list[Session]:
         """The sessions whose turn is this mechanic's."""
         commands = [("SMEMBERS", keys.offers(shard, mechanic_id)) for shard in range(self.shards)]
-        members = await self._read(range(self.shards), commands)
+        members = await self._read(commands)
         found = await self.get([session_of(member) for part in members for member in part])
         return [s for s in found if s is not None and s.offered_to == mechanic_id]
 
     async def held_by(self, mechanic_id: str) -> list[Session]:
         shard = shard_of_user(mechanic_id, self.shards)
-        (members,) = await self._read({shard}, [("SMEMBERS", keys.work(shard, mechanic_id))])
+        (members,) = await self._read([("SMEMBERS", keys.work(shard, mechanic_id))])
         return [s for s in await self.get(list(members)) if s is not None and s.held_by == mechanic_id]
 
     async def open(self, limit: int, *, before: tuple[int, str] | None = None) -> list[Session]:
@@ -138,7 +138,7 @@ class RedisSessions:
             ("ZRANGE", keys.open_requests(shard), top, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + slack)
             for shard in range(self.shards)
         ]
-        members = await self._read(range(self.shards), commands)
+        members = await self._read(commands)
         found = await self.get([session_of(member) for part in members for member in part])
         listed = [s for s in found if s is not None and s.open_at is not None]
         if before:
@@ -151,23 +151,30 @@ class RedisSessions:
         commands = [
             ("ZRANGE", keys.open_requests(shard), earliest, latest, "BYSCORE") for shard in range(self.shards)
         ]
-        members = await self._read(range(self.shards), commands)
+        members = await self._read(commands)
         return [session_of(member) for part in members for member in part]
 
     async def declined_by(self, mechanic_id: str, sessions: Sequence[Session]) -> set[str]:
         """Those of the sessions that this mechanic has declined."""
         commands = [("SISMEMBER", keys.declined(self.shard(s.id), s.id), mechanic_id) for s in sessions]
-        replies = await self._read({self.shard(s.id) for s in sessions}, commands)
+        replies = await self._read(commands)
         return {s.id for s, declined in zip(sessions, replies, strict=True) if declined}
 
-    async def _read(self, shards: Iterable[int], commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The replies of the server whose data was examined; raises `Recovering` where one of the shards has
-        lost its data: then nothing that is absent is known to be absent."""
-        epochs = [("GET", keys.epoch(shard)) for shard in shards]
-        replies = await self._client.calls([*commands, *epochs], run=self._client.trusted)
-        if not all(replies[len(commands) :]):
+    async def _read(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The replies of the server whose data was examined; raises `Recovering` where it has lost it since:
+        then nothing that is absent is known to be absent."""
+        *replies, examined = await self._client.calls(
+            [*commands, ("GET", keys.RUN)], run=self._client.trusted
+        )
+        if examined is None:
             raise Recovering
-        return replies[: len(commands)]
+        return replies
+
+    async def heads(self, shards: Iterable[int]) -> list[int | None]:
+        """When the earliest deadline of each shard is due."""
+        commands = [("ZRANGE", keys.deadlines(shard), 0, 0, "WITHSCORES") for shard in shards]
+        replies = await self._client.calls(commands)
+        return [int(float(reply[0][1])) if reply else None for reply in replies]
 
     async def due(self, shard: int, limit: int) -> Due:
         now, head, *rest = await self._client.run(

@@ -1,12 +1,13 @@
 """The sweeper: applies each deadline once, whoever sweeps, and lets none hold up another."""
 
 import asyncio
+from collections.abc import Iterable
 
 from msgspec.structs import replace
 
 from hub.domain.errors import StoreFailed
 from hub.domain.model import AssignmentStatus, EventType, Fallback, Session, SessionStatus, Status
-from hub.domain.records import Due, Snapshot
+from hub.domain.records import Snapshot
 from hub.loops.ranks import Ranks
 from hub.loops.sweeper import CAP_MS, Sweeper
 from persistence.redis import keys
@@ -198,9 +199,9 @@ async def test_nothing_is_applied_while_lost_data_is_being_restored(bench: Bench
     looked = asyncio.Event()
 
     class Watched(RedisSessions):
-        async def due(self, shard: int, limit: int) -> Due:
+        async def heads(self, shards: Iterable[int]) -> list[int | None]:
             looked.set()
-            return await super().due(shard, limit)
+            return await super().heads(shards)
 
     office = Office(bench, sessions=Watched(bench.client, SHARDS))
     office.gate.shut()

@@ -1,4 +1,4 @@
-"""One Valkey a worker; each test meets it empty but for the epochs."""
+"""One Valkey a worker; each test meets it empty but for the signs of life."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from persistence.embedded import EmbeddedValkey
+from persistence.redis import keys
 from tests.redis.bench import EPOCH, SHARDS, Bench, Ear, listening, open_bench
 
 
@@ -25,6 +26,7 @@ async def bench(valkey: EmbeddedValkey) -> AsyncIterator[Bench]:
         await bench.raw.flushall()
         for shard in range(SHARDS):
             await bench.sessions.set_epoch(shard, EPOCH)
+        await bench.raw.set(keys.RUN, "none that is known")
         yield bench
 
 
