@@ -156,7 +156,6 @@ class Node:
         self._fanout = Fanout(
             registry=self.registry,
             dispatcher=self.dispatcher,
-            desk=self.desk,
             announcer=self._announcer,
             clock=self.clock,
             spawn=self.endpoint.spawn,

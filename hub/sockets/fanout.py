@@ -3,11 +3,10 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from hub.desk import Desk
 from hub.dispatch import Dispatcher
 from hub.domain import commands as cmd
 from hub.domain.errors import Unavailable
-from hub.domain.ids import session_of
+from hub.domain.ids import assignment_of, session_of
 from hub.domain.model import Session, Status
 from hub.ports import Clock
 from hub.sockets.frames import Outgoing
@@ -15,6 +14,8 @@ from hub.sockets.registry import Registry
 from hub.wire.announce import Announcer
 from hub.wire.closing import Close
 from hub.wire.hints import NOTHING, Audience, Delivery, Hint, PresenceChange
+
+_CATCH_UP = 200
 
 
 class Fanout:
@@ -25,7 +26,6 @@ class Fanout:
         *,
         registry: Registry,
         dispatcher: Dispatcher,
-        desk: Desk,
         announcer: Announcer,
         clock: Clock,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -33,7 +33,6 @@ class Fanout:
     ) -> None:
         self._registry = registry
         self._dispatcher = dispatcher
-        self._desk = desk
         self._announcer = announcer
         self._clock = clock
         self._spawn = spawn
@@ -106,15 +105,22 @@ class Fanout:
 
     async def _catch_up(self, mechanic_id: str) -> None:
         """Who was busy has missed the broadcasts; what is still open may be waiting for just them."""
+        registry, sessions = self._registry, self._dispatcher.sessions
         try:
-            queue = await self._desk.queue(mechanic_id)
+            missed = [
+                session_id
+                for session_id in await sessions.opened(0, self._clock.now())
+                if not registry.was_told(assignment_of(session_id), mechanic_id)
+            ]
+            found = [s for s in await sessions.get(missed[-_CATCH_UP:]) if s is not None]
+            declined = await sessions.declined_by(mechanic_id, found)
         except Unavailable:
             return
-        for session in queue.sessions:
-            if session.open_at and not self._registry.was_told(session.assignment_id, mechanic_id):
-                self._registry.note_told(session.assignment_id, mechanic_id)
+        for session in found:
+            if session.open_at and session.id not in declined and registry.hears(mechanic_id):
+                registry.note_told(session.assignment_id, mechanic_id)
                 delivery = self._announcer.new_assignment(session, frozenset())
-                self._sent(self._registry.tell(mechanic_id, Outgoing(delivery.frame)))
+                self._sent(registry.tell(mechanic_id, Outgoing(delivery.frame)))
 
     def _presence(self, change: PresenceChange) -> None:
         was = self._registry.status(change.mechanic_id)

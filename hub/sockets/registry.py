@@ -115,6 +115,9 @@ class Registry:
         """Approved mechanics of this node who are online: those who hear broadcasts."""
         return list(self._listeners)
 
+    def hears(self, mechanic_id: str) -> bool:
+        return mechanic_id in self._listeners
+
     def broadcast(self, message: Outgoing, assignment_id: str, exclude: Iterable[str]) -> int:
         """To every listener but those excluded; how many sockets took it."""
         left_out = set(exclude)

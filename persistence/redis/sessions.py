@@ -147,12 +147,13 @@ class RedisSessions:
         return listed[:limit]
 
     async def opened(self, earliest: int, latest: int) -> list[str]:
-        """The sessions that are open since a moment in this time."""
+        """The sessions that are open since a moment in this time, oldest first."""
         commands = [
-            ("ZRANGE", keys.open_requests(shard), earliest, latest, "BYSCORE") for shard in range(self.shards)
+            ("ZRANGE", keys.open_requests(shard), earliest, latest, "BYSCORE", "WITHSCORES")
+            for shard in range(self.shards)
         ]
-        members = await self._read(commands)
-        return [session_of(member) for part in members for member in part]
+        found = [(float(at), member) for part in await self._read(commands) for member, at in part]
+        return [session_of(member) for _, member in sorted(found)]
 
     async def declined_by(self, mechanic_id: str, sessions: Sequence[Session]) -> set[str]:
         """Those of the sessions that this mechanic has declined."""

@@ -288,6 +288,8 @@ async def test_who_was_busy_hears_what_is_still_open(world: World) -> None:
     held = await mia.book(ana)
     await at_ana.request("accept", assignment_id=held["assignment"]["id"])
     await ana.post(f"/api/mechanic/sessions/{held['session']['id']}/start")
+    unwanted = await world.customer().book()
+    await at_ana.request("decline", assignment_id=unwanted["assignment"]["id"])
     waiting = await noah.book()
     await at_ana.quiet()
     assert at_ana.named("new_assignment") == []
