@@ -134,26 +134,26 @@ class RedisSessions:
         """Open requests, newest first, from before a (opened at, assignment) on."""
         top = f"{before[0]}" if before else "+inf"
         slack = 64 if before else 0
-        commands = [
-            ("ZRANGE", keys.open_requests(shard), top, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + slack)
-            for shard in range(self.shards)
-        ]
-        members = await self._read(commands)
-        found = await self.get([session_of(member) for part in members for member in part])
-        listed = [s for s in found if s is not None and s.open_at is not None]
-        if before:
-            listed = [s for s in listed if (s.open_at or 0, s.assignment_id) < before]
-        listed.sort(key=lambda s: (s.open_at or 0, s.assignment_id), reverse=True)
+        places = await self._places(top, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + slack)
+        places = sorted((place for place in places if before is None or place < before), reverse=True)
+        listed: list[Session] = []
+        # Only those that are wanted are read; some may have closed meanwhile, and the next take their place.
+        for start in range(0, len(places), limit):
+            found = await self.get([session_of(member) for _, member in places[start : start + limit]])
+            listed += [session for session in found if session is not None and session.open_at is not None]
+            if len(listed) >= limit:
+                break
         return listed[:limit]
 
     async def opened(self, earliest: int, latest: int) -> list[str]:
         """The sessions that are open since a moment in this time, oldest first."""
-        commands = [
-            ("ZRANGE", keys.open_requests(shard), earliest, latest, "BYSCORE", "WITHSCORES")
-            for shard in range(self.shards)
-        ]
-        found = [(float(at), member) for part in await self._read(commands) for member, at in part]
-        return [session_of(member) for _, member in sorted(found)]
+        places = await self._places(earliest, latest, "BYSCORE")
+        return [session_of(member) for _, member in sorted(places)]
+
+    async def _places(self, *how: str | int) -> list[tuple[int, str]]:
+        """(opened at, assignment) of open requests, of each shard as asked for."""
+        commands = [("ZRANGE", keys.open_requests(shard), *how, "WITHSCORES") for shard in range(self.shards)]
+        return [(int(float(at)), member) for part in await self._read(commands) for member, at in part]
 
     async def declined_by(self, mechanic_id: str, sessions: Sequence[Session]) -> set[str]:
         """Those of the sessions that this mechanic has declined."""
