@@ -132,7 +132,7 @@ class SocketEndpoint:
                 more=True if more else UNSET,
             )
         )
-        if connection.role is Role.MECHANIC:
+        if any(item.priority for item in items):
             await self._insist(lambda: self._dispatcher.mechanic_moved(connection.user_id))
 
     def identify(self, connection: Connection, identity: Identity) -> None:
