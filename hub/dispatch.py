@@ -9,7 +9,8 @@ stays done.
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -41,6 +42,9 @@ class DispatchPolicy(Struct, frozen=True, kw_only=True):
     orphan_ms: int = 7_200_000
     capacity: int = 0
     journal_max: int = 1_000_000
+
+
+_Loaded = TypeVar("_Loaded", bound=Snapshot)
 
 
 class Gate:
@@ -126,7 +130,7 @@ class Dispatcher:
 
     async def before_booking(self, draft: Session) -> BookingSnapshot:
         """What a booking of this draft meets; raises `Refused` where another one is in its way."""
-        snapshot = await self.sessions.load_booking(draft.customer_id, draft.id)
+        snapshot = await self._known(self.sessions.load_booking(draft.customer_id, draft.id))
         self._check(snapshot)
         if snapshot.booked:
             booked_as = snapshot.session.fingerprint if snapshot.session else snapshot.fingerprint
@@ -140,7 +144,7 @@ class Dispatcher:
     async def restate(self, session_id: str) -> bool:
         """Commit a session unchanged in a new version, so that the record is written anew; whether it was:
         another commit meanwhile has the same effect."""
-        snapshot = await self.sessions.load(session_id)
+        snapshot = await self._known(self.sessions.load(session_id))
         self._check(snapshot)
         if snapshot.session is None:
             return False
@@ -204,7 +208,7 @@ class Dispatcher:
     async def _execute(self, session_id: str, command: cmd.Command) -> Session:
         command_id = new_id()
         for attempt in range(_ATTEMPTS):
-            snapshot = await self.sessions.load(session_id)
+            snapshot = await self._known(self.sessions.load(session_id))
             self._check(snapshot)
             if isinstance(command, cmd.Retarget):
                 command = await self._with_connections(command)
@@ -243,6 +247,14 @@ class Dispatcher:
             reachable = any(c.id == session.target_connection for c in candidate.connections)
             if not reachable and (target is not None or session.target_connection is not None):
                 await self._execute(session.id, cmd.Retarget(candidate))
+
+    async def _known(self, loading: Awaitable[_Loaded]) -> _Loaded:
+        """What was loaded; a store that fails is looked at, since its data may be another's."""
+        try:
+            return await loading
+        except StoreFailed:
+            self.gate.suspect()
+            raise
 
     def _check(self, snapshot: Snapshot) -> None:
         self.clock.learn(snapshot.now)

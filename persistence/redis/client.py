@@ -82,8 +82,15 @@ class RedisClient:
         """The replies to commands that need not be atomic together."""
         return await asyncio.gather(*(self.call(*command, run=run) for command in commands))
 
-    async def run(self, script: Script, keys: Sequence[str], *arguments: Argument, once: bool = False) -> Any:
-        call = partial(self.call_once, run=self.trusted, safe=True) if once else self.call
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        *arguments: Argument,
+        once: bool = False,
+        run: str | None = None,
+    ) -> Any:
+        call = partial(self.call_once, run=self.trusted, safe=True) if once else partial(self.call, run=run)
         try:
             return await call("EVALSHA", script.digest, len(keys), *keys, *arguments)
         except failures.NoScriptError:

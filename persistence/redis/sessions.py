@@ -37,6 +37,7 @@ class RedisSessions:
             scripts.LOAD,
             [keys.epoch(shard), keys.session(shard, session_id), keys.declined(shard, session_id)],
             keys.session(shard, ""),
+            run=self._client.trusted,
         )
         now, epoch, fields, declined = reply[:4]
         return Snapshot(now=now, epoch=epoch, session=session_from(fields), declined=frozenset(declined))
@@ -54,6 +55,7 @@ class RedisSessions:
                 keys.idempotency(shard, session_id),
             ],
             keys.session(shard, ""),
+            run=self._client.trusted,
         )
         return BookingSnapshot(
             now=now,

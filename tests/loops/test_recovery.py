@@ -248,8 +248,9 @@ async def test_a_run_that_nobody_has_examined_is_neither_read_nor_written(one: N
 
     with pytest.raises(Unavailable, match="started anew"):
         await one.office.execute(session.id, cmd.Accept(mechanic_id=BEN))
-    with pytest.raises(Unavailable, match="started anew"):
-        await one.bench.sessions.get([session.id])
+    for read in (one.bench.sessions.get([session.id]), one.bench.sessions.load(session.id)):
+        with pytest.raises(Unavailable, match="started anew"):
+            await read
 
     assert one.office.gate.suspected.is_set()
     await one.recovery.step()
