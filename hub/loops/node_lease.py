@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from hub.dispatch import Dispatcher
 from hub.domain.errors import Unavailable
-from hub.domain.records import Lease
 from hub.loops.ranks import Ranks
 from hub.ports import Clock
 
@@ -72,9 +71,11 @@ class NodeLease:
         self._renewed_at = lease.now
         if gap or not lease.held or self._unbroken_since is None:
             self._unbroken_since = lease.now
-        living = {node: expiry for node, expiry in lease.nodes.items() if expiry > lease.now}
+        # A store that is back on an older file knows of older leases only.
+        known = {node: max(expiry, self._seen.get(node, 0)) for node, expiry in lease.nodes.items()}
+        living = {node: expiry for node, expiry in known.items() if expiry > lease.now}
         self.nodes = living
-        self._seen |= lease.nodes
+        self._seen |= known
         self._ranks.update(living)
         if first or not lease.held:
             await self._presence.describe_node(self._node, self._facts)
@@ -82,7 +83,8 @@ class NodeLease:
             logger.warning("lease_lost", extra={"node": self._node})
             await self._announce_all()
         if lease.now - self._unbroken_since >= self._lease_ms:
-            await self._bury(lease)
+            for node in known.keys() - living.keys() - {self._node}:
+                await self.bury(node)
         return self._next_expiry()
 
     def _next_expiry(self) -> int:
@@ -96,11 +98,6 @@ class NodeLease:
         now = self._clock.now()
         self._seen = {node: expiry for node, expiry in self._seen.items() if expiry > now}
         return set(self._seen)
-
-    async def _bury(self, lease: Lease) -> None:
-        for node, expiry in lease.nodes.items():
-            if expiry <= lease.now and node != self._node:
-                await self.bury(node)
 
     async def bury(self, node: str) -> None:
         """Take a dead node's connections away, then their offers, the node itself last: so whoever dies over

@@ -65,14 +65,15 @@ class RedisLive:
         return [facts[name]["last-generated-id"] if name in facts else "" for name in names]
 
     async def sessions(self) -> AsyncIterator[Mapping[str, int]]:
-        """Every session that is there with its version, in pages; some may come twice."""
+        """Every session that is there with its version, in pages; some may come twice. One that was restored
+        and has not changed since is no newer than what it was restored from."""
         cursor = "0"
         while True:
             cursor, names = await self._client.call("SCAN", cursor, "MATCH", _SESSIONS, "COUNT", _SCAN_COUNT)
-            versions = await self._client.calls([("HGET", name, "version") for name in names])
+            known = await self._client.calls([("HMGET", name, "version", "restored") for name in names])
             yield {
-                name.rpartition(":")[2]: int(version)
-                for name, version in zip(names, versions, strict=True)
+                name.rpartition(":")[2]: _basis(version, restored or "")
+                for name, (version, restored) in zip(names, known, strict=True)
                 if version is not None
             }
             if str(cursor) == "0":
@@ -90,6 +91,12 @@ class RedisLive:
         mark = f"{run} {new_id()}"
         for name, value in [*((keys.epoch(s), epoch) for s, epoch in epochs.items()), (keys.RUN, mark)]:
             await self._client.call_once("SET", name, value, run=run)
+
+
+def _basis(version: str, restored: str) -> int:
+    """`restored` is "<from which version> <as which>"."""
+    basis, _, unchanged = restored.partition(" ")
+    return int(basis if unchanged == version else version)
 
 
 async def found(client: RedisClient, shards: int, session_ids: Sequence[str]) -> list[Session | None]:
