@@ -71,3 +71,19 @@ async def test_a_node_whose_lease_ran_out_loses_its_connections_and_their_offers
     assert set(await bench.raw.hgetall(keys.conns(bench.presence.shard(ANA), ANA))) == {"tablet"}
     assert (await now(bench, session)).target_connection == "tablet"
     assert await bench.raw.zscore(keys.NODES, "dead") is None
+
+
+async def test_older_leases_bury_nobody_who_was_seen_to_live_since(bench: Bench, office: Office) -> None:
+    """As after a restart of the store on an older file."""
+    await bench.presence.connect(ANA, "phone", "other", status=Status.ONLINE, mechanic=True, limit=8)
+    await bench.presence.renew_lease("other", LEASE_MS)
+    start = await bench.now()
+    judge = lease_of(office, start, lease_ms=200)
+    await judge.step()
+    await bench.raw.zadd(keys.NODES, {"other": start - 1})
+
+    while await bench.now() < start + 600:
+        await judge.step()
+
+    assert await bench.presence.connections_of("other") == {"phone": ANA}
+    assert "other" in judge.nodes

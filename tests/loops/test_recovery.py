@@ -166,6 +166,28 @@ async def test_what_ended_since_an_older_file_was_written_is_over(one: Node) -> 
     assert (await one.found(again)).version == again.version + VERSION_GAP
 
 
+async def test_a_restored_session_is_no_newer_than_what_it_was_restored_from(one: Node) -> None:
+    """Though its version is; a late memory tells the record that it is over."""
+    session = await one.office.book()
+    await one.recorded()
+    await one.bench.raw.flushall()
+    await one.recovery.step()
+    assert (await one.found(session)).version == session.version + VERSION_GAP
+    over = JournalEntry(
+        shard=one.bench.shard(session),
+        id="1-1",
+        command_id=new_id(),
+        session=replace(session, version=session.version + 1, status=SessionStatus.CANCELLED, open_at=None),
+        events=(),
+    )
+    await one.record.write([over], bury=refused)
+    await one.bench.raw.delete(keys.epoch(over.shard))
+
+    await one.recovery.step()
+
+    assert (await one.found(session)).status is SessionStatus.CANCELLED
+
+
 @pytest.mark.parametrize("recorded", [True, False], ids=["on-record", "in-memory"])
 async def test_an_accept_since_an_older_file_was_written_stands(one: Node, recorded: bool) -> None:
     file = File(one.bench)
