@@ -19,6 +19,7 @@ from hub.domain.errors import StoreFailed
 from persistence.redis.scripts import Script
 
 _BATCH = 256
+_CONNECTIONS = 64
 _SOCKET_TIMEOUT = 1.0
 _RETRIES = 3
 _BACKOFF_S = 0.02
@@ -47,11 +48,12 @@ class RedisClient:
             socket_timeout=_SOCKET_TIMEOUT,
             socket_connect_timeout=_SOCKET_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
-            max_connections=64,
+            max_connections=_CONNECTIONS,
             redis_connect_func=_greet,
         )
         self._waiting: list[_Call] = []
         self._flights: set[asyncio.Task[None]] = set()
+        self._runway = asyncio.Semaphore(_CONNECTIONS // 2)
 
     async def call(self, *command: Argument, run: str | None = None) -> Any:
         """The reply; raises `StoreFailed` where there is none after some attempts, or the server refuses."""
@@ -119,6 +121,10 @@ class RedisClient:
             task.add_done_callback(self._flights.discard)
 
     async def _fly(self, batch: list["_Call"]) -> None:
+        async with self._runway:  # more would find no connection
+            await self._fly_now(batch)
+
+    async def _fly_now(self, batch: list["_Call"]) -> None:
         pool = self.redis.connection_pool
         try:
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
