@@ -46,6 +46,7 @@ class Memories:
     async def write(self) -> None:
         """Put all of them on record. Some may have to wait for what another node remembers: that a customer
         ended one session before they booked the next. What is left after a while is left for `bring`."""
+        self._written.clear()
         left = await self._write(self._kept.all())
         for _ in range(_AGAIN):
             if not left:
@@ -70,7 +71,6 @@ class Memories:
             self._alarm("memory_contradicted")
         await self._write([e for e in entries if e.session is None or e.session.id not in passed])
         self._kept.drop(entries)
-        self._written.clear()
         logger.info(
             "memories_brought",
             extra={"entries": len(entries), "restored": len(restored), "contradicted": len(contradicted)},

@@ -11,6 +11,7 @@ import httpx
 import pytest_asyncio
 from redis.exceptions import ConnectionError
 
+from persistence.redis import keys
 from tests.e2e.conftest import SHORT
 from tests.e2e.world import Hub, World, world_of
 
@@ -37,6 +38,12 @@ async def all_ready(faulty: World) -> None:
     """What the last test did to the hub is over."""
 
     async def ready() -> bool:
+        try:
+            lost = not await faulty.redis.exists(keys.RUN)
+        except ConnectionError:  # the pool's connection was to the store before
+            return False
+        if lost:  # and not yet noticed
+            return False
         answers = [await faulty.http.get(f"{url}/readyz") for url in faulty.hub.urls]
         return all(answer.status_code == 200 for answer in answers)
 
@@ -96,7 +103,7 @@ async def test_a_record_that_is_away_delays_nobody_and_misses_nothing(faulty: Wo
             return await faulty.postgres.fetchval(
                 "SELECT count(*) FROM session_events WHERE session_id = $1 HAVING count(*) = 3", session_id
             )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
             return None
 
     assert await faulty.eventually(recorded) == 3
