@@ -88,11 +88,10 @@ class Hearing:
     async def glance(self) -> None:
         """Show what was opened since the last glance, a moment ago at least, and was not announced here."""
         latest = self._dispatcher.clock.now() - _SETTLED_MS
-        earliest, self._glanced = self._glanced or latest - _LATELY_MS, latest
-        if not self._registry.online():
-            return
         sessions = self._dispatcher.sessions
-        opened = await sessions.opened(earliest, latest)
+        opened: list[str] = []
+        if self._registry.online():
+            opened = await sessions.opened(self._glanced or latest - _LATELY_MS, latest)
         missed = [sid for sid in opened if not self._registry.was_announced(assignment_of(sid))]
         if missed:
             logger.warning("hints_missed", extra={"sessions": missed[:10], "count": len(missed)})
@@ -100,6 +99,7 @@ class Hearing:
             snapshot = await sessions.load(session_id)
             if snapshot.session is not None and snapshot.session.open_at is not None:
                 self._fanout.show_open(snapshot.session, snapshot.declined)
+        self._glanced = latest
 
     async def _resync_presence(self) -> None:
         concerned = list({*self._registry.mechanics(), *self._registry.watched()})

@@ -210,9 +210,6 @@ class RedisSessions:
         commands = [("GET", keys.epoch(shard)) for shard in range(self.shards)]
         return await self._client.calls(commands)
 
-    async def set_epoch(self, shard: int, epoch: str) -> None:
-        await self._client.call("SET", keys.epoch(shard), epoch)
-
 
 def _plan(snapshot: Snapshot, decision: Decision, before: Footprint, after: Footprint) -> dict[str, Any]:
     session = decision.session

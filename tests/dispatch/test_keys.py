@@ -69,7 +69,7 @@ class Counter:
         lost_at = await self.bench.now() - ago_ms
         await self.bench.raw.flushall()
         for shard in range(SHARDS):
-            await self.bench.sessions.set_epoch(shard, new_epoch(lost_at))
+            await self.bench.raw.set(keys.epoch(shard), new_epoch(lost_at))
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ async def test_what_may_have_happened_before_data_was_lost_is_not_denied(bench: 
         await waiting
         # What recovery does: the session is restored from the record, the epoch set last.
         office.gate.shut()
-        await bench.sessions.set_epoch(shard, "second-epoch")
+        await bench.raw.set(keys.epoch(shard), "second-epoch")
         office.gate.open()
         try:
             session, _ = await booking

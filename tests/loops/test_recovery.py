@@ -125,7 +125,7 @@ async def test_a_run_that_lost_nothing_begins_new_lives_and_keeps_all(one: Node)
     before = await one.bench.sessions.epochs()
     lost_at = await one.bench.now()
     shard = one.bench.shard(session)
-    await one.bench.sessions.set_epoch(shard, new_epoch(lost_at))
+    await one.bench.raw.set(keys.epoch(shard), new_epoch(lost_at))
     await one.record.begin({shard: (await one.bench.sessions.epochs())[shard] or ""})
     await one.bench.raw.set(keys.RUN, "another")
 

@@ -25,7 +25,7 @@ async def bench(valkey: EmbeddedValkey) -> AsyncIterator[Bench]:
     async with open_bench(valkey.url) as bench:
         await bench.raw.flushall()
         for shard in range(SHARDS):
-            await bench.sessions.set_epoch(shard, EPOCH)
+            await bench.raw.set(keys.epoch(shard), EPOCH)
         await bench.raw.set(keys.RUN, "none that is known")
         yield bench
 

@@ -66,7 +66,7 @@ async def test_between_any_two_states_only_the_difference_is_written(
     bench: Bench, first: Session, second: Session
 ) -> None:
     await bench.raw.flushall()
-    await bench.sessions.set_epoch(bench.shard(first), EPOCH)
+    await bench.raw.set(keys.epoch(bench.shard(first)), EPOCH)
     for session in (first, second):
         snapshot = await bench.sessions.load(session.id)
         decision = Decision(session=session, changed=True)

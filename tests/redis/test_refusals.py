@@ -53,7 +53,7 @@ async def epoch_absent(bench: Bench, scene: Scene) -> Attempt:
 
 
 async def epoch_changed(bench: Bench, scene: Scene) -> Attempt:
-    await bench.sessions.set_epoch(bench.shard(scene.decision.session), "another")
+    await bench.raw.set(keys.epoch(bench.shard(scene.decision.session)), "another")
     return Attempt(scene, Outcome.EPOCH)
 
 

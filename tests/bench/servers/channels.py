@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tests.bench.servers.server import APPS, Place, Reference
-from tests.bench.servers.starlette import QUIET, UVICORN
+from tests.bench.servers.starlette import uvicorn
 from tests.bench.servers.tools import PYTHON, python_missing
 
 
@@ -16,5 +16,4 @@ class Channels(Reference):
         return python_missing("django", "channels", "channels_redis")
 
     def command(self, place: Place) -> Sequence[str]:
-        app = ["--app-dir", str(APPS), "channels_app:app", "--port", str(self.port)]
-        return [str(PYTHON), "-m", "uvicorn", *app, *UVICORN, *QUIET]
+        return uvicorn(str(PYTHON), self.port, "--app-dir", str(APPS), "channels_app:app")

@@ -4,14 +4,20 @@ import shutil
 from collections.abc import Sequence
 
 from tests.bench.servers.server import APPS, Place, Reference
-from tests.bench.servers.starlette import QUIET, UVICORN
+from tests.bench.servers.starlette import uvicorn
 from tests.bench.servers.tools import NODE_MODULES, PYTHON, node_missing, python_missing
 from tests.bench.wire import Joining
 
 
-class SocketIo(Reference):
+class _EngineIo(Reference):
     """Over WebSockets from the first byte: the long polling that it starts with elsewhere is left out."""
 
+    def joining(self, user: str) -> Joining:
+        path = f"/socket.io/?EIO=4&transport=websocket&user={user}"
+        return Joining(path=path, hello=[b"40"], ready=b"40")
+
+
+class SocketIo(_EngineIo):
     name = "socket.io"
     uses_redis = True
 
@@ -25,12 +31,8 @@ class SocketIo(Reference):
     def environment(self, place: Place) -> dict[str, str]:
         return {**super().environment(place), "NODE_PATH": str(NODE_MODULES), "NODE_ENV": "production"}
 
-    def joining(self, user: str) -> Joining:
-        path = f"/socket.io/?EIO=4&transport=websocket&user={user}"
-        return Joining(path=path, hello=[b"40"], ready=b"40")
 
-
-class PythonSocketIo(Reference):
+class PythonSocketIo(_EngineIo):
     name = "python-socketio"
     uses_redis = True
 
@@ -39,9 +41,4 @@ class PythonSocketIo(Reference):
         return python_missing("socketio")
 
     def command(self, place: Place) -> Sequence[str]:
-        app = ["--app-dir", str(APPS), "python_socketio_app:app", "--port", str(self.port)]
-        return [str(PYTHON), "-m", "uvicorn", *app, *UVICORN, *QUIET]
-
-    def joining(self, user: str) -> Joining:
-        path = f"/socket.io/?EIO=4&transport=websocket&user={user}"
-        return Joining(path=path, hello=[b"40"], ready=b"40")
+        return uvicorn(str(PYTHON), self.port, "--app-dir", str(APPS), "python_socketio_app:app")

@@ -5,8 +5,13 @@ from collections.abc import Sequence
 
 from tests.bench.servers.server import Place, Reference
 
-UVICORN = ("--http", "httptools", "--loop", "uvloop", "--ws", "websockets-sansio")
-QUIET = ("--no-access-log", "--log-level", "warning", "--backlog", "4096")
+_UVICORN = ("--http", "httptools", "--loop", "uvloop", "--ws", "websockets-sansio")
+_QUIET = ("--no-access-log", "--log-level", "warning", "--backlog", "4096")
+
+
+def uvicorn(python: str, port: int, *app: str) -> list[str]:
+    """The command that serves an application as the hub is served."""
+    return [python, "-m", "uvicorn", *app, "--port", str(port), *_UVICORN, *_QUIET]
 
 
 class PlainStarlette(Reference):
@@ -17,5 +22,4 @@ class PlainStarlette(Reference):
         return None
 
     def command(self, place: Place) -> Sequence[str]:
-        app = "tests.bench.servers.apps.starlette_app:app"
-        return [sys.executable, "-m", "uvicorn", app, "--port", str(self.port), *UVICORN, *QUIET]
+        return uvicorn(sys.executable, self.port, "tests.bench.servers.apps.starlette_app:app")

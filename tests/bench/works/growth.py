@@ -35,14 +35,7 @@ async def _sockets(lab: Lab, sockets: int) -> None:
     """A broadcast to so many, and lives while so many mechanics are connected."""
     setting = f"{sockets:,} {SOCKETS}"
     async with lab.hub(mechanics=range(sockets)) as hub:
-        crowd = Crowd(hub.address)
-        await crowd.join([hub.mechanic(number) for number in range(sockets)])
-        company = Company(hub, crowd)
-        await company.live(32)
-        for run in range(lab.runs):
-            lab.say(f"{NAME}, {setting}, run {run + 1}")
-            await _lives(lab, hub, company, setting)
-        await crowd.leave()
+        await _lives(lab, hub, Crowd(hub.address), sockets, setting)
         # Those who have left are offline once their grace is over.
         await asyncio.sleep(lab.pick(quick=0, full=16))
         watchers = Crowd(hub.address)
@@ -65,14 +58,7 @@ async def _open_sessions(lab: Lab, sessions: int) -> None:
         await backlog.offers(sessions // 2, lambda n: later, lambda n: others[n % len(others)])
         await backlog.open_to_all(sessions - sessions // 2)
         await hub.drained(600)
-        crowd = Crowd(hub.address)
-        await crowd.join([hub.mechanic(number) for number in range(_MECHANICS)])
-        company = Company(hub, crowd)
-        await company.live(32)
-        for run in range(lab.runs):
-            lab.say(f"{NAME}, {setting}, run {run + 1}")
-            await _lives(lab, hub, company, setting)
-        await crowd.leave()
+        await _lives(lab, hub, Crowd(hub.address), _MECHANICS, setting)
         await backlog.close()
 
 
@@ -80,20 +66,20 @@ async def _nodes(lab: Lab, nodes: int) -> None:
     """Booked at the first of so many nodes, accepted at the last; what all of them spend is counted."""
     setting = f"{nodes:,} {NODES}"
     async with lab.hub(nodes=nodes, mechanics=range(_MECHANICS)) as hub:
-        crowd = Crowd(hub.addresses[-1])
-        await crowd.join([hub.mechanic(number) for number in range(_MECHANICS)])
-        company = Company(hub, crowd)
-        await company.live(32)
-        for run in range(lab.runs):
-            lab.say(f"{NAME}, {setting}, run {run + 1}")
-            await _lives(lab, hub, company, setting)
-        await crowd.leave()
+        await _lives(lab, hub, Crowd(hub.addresses[-1]), _MECHANICS, setting)
 
 
-async def _lives(lab: Lab, hub: Hub, company: Company, setting: str) -> None:
+async def _lives(lab: Lab, hub: Hub, crowd: Crowd, mechanics: int, setting: str) -> None:
+    """What a life costs with so many mechanics connected; the first ones are not counted."""
     lives = lab.pick(quick=100, full=500)
-    account = Account(hub.pids, hub.store_pids)
-    await company.live(lives)
-    await hub.drained()
-    lab.figures.add(NAME, setting, HUB, LIFE, account.spent().server / lives * 1e6)
-    await company.check()
+    await crowd.join([hub.mechanic(number) for number in range(mechanics)])
+    company = Company(hub, crowd)
+    await company.live(32)
+    for run in range(lab.runs):
+        lab.say(f"{NAME}, {setting}, run {run + 1}")
+        account = Account(hub.pids, hub.store_pids)
+        await company.live(lives)
+        await hub.drained()
+        lab.figures.add(NAME, setting, HUB, LIFE, account.spent().server / lives * 1e6)
+        await company.check()
+    await crowd.leave()
