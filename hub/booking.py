@@ -14,7 +14,7 @@ from hub.domain import commands as cmd
 from hub.domain.epoch import lost_since
 from hub.domain.errors import HubError, Refused, StoreFailed, Unavailable
 from hub.domain.flags import FAVORITES_PRIORITY
-from hub.domain.ids import canonical, derived_session_id, new_session_id
+from hub.domain.ids import canonical, derived_session_id, new_session_id, shard_of_user
 from hub.domain.model import (
     KEY_LIVES_MS,
     AssignmentStatus,
@@ -80,8 +80,11 @@ class BookingDesk:
         self._ledger = ledger
         self._default_window_seconds = default_window_seconds
 
-    async def book(self, request: BookingRequest, idempotency_key: str | None = None) -> Session:
-        """The session, or the one that the same key made before; raises `Refused` or `Unavailable`."""
+    async def book(
+        self, request: BookingRequest, idempotency_key: str | None = None, *, epoch: str | None = None
+    ) -> Session:
+        """The session, or the one that the same key made before; raises `Refused` or `Unavailable`. `epoch`:
+        the life of the data that the caller looked at the record in."""
         plan = await self._plan(request.plan_code)
         draft = _draft(request, plan, _payment(request, plan), idempotency_key)
         command = cmd.Book(
@@ -90,6 +93,7 @@ class BookingDesk:
             actor_id=request.actor_id,
             actor_role=request.actor_role,
             orphan_ms=self._dispatcher.policy.orphan_ms,
+            epoch=epoch,
         )
         if draft.payment == Payment.CREDIT:
             session = await self._book_for_credits(command, plan.credits)
@@ -110,15 +114,20 @@ class BookingDesk:
         yesterdays, todays = f"{today - 1}\n{key}", f"{today}\n{key}"
         before = await self._before(request.customer_id, yesterdays)
         if before.booked:
-            return await self.book(request, yesterdays)
+            return await self.book(request, yesterdays, epoch=before.epoch)
         if lost_since(before.epoch, before.now - KEY_LIVES_MS):
             # Redis may have known the key: what it has forgotten, the record knows.
             for each in (todays, yesterdays):
                 recorded = await self._record.session(derived_session_id(request.customer_id, each))
                 if recorded is not None and recorded.created_at > before.now - KEY_LIVES_MS:
                     known = await self._before(request.customer_id, each)
-                    return await self.book(request, each) if known.booked else recorded
-        return await self.book(request, todays)
+                    return await self.book(request, each, epoch=known.epoch) if known.booked else recorded
+        return await self.book(request, todays, epoch=before.epoch)
+
+    async def life(self, customer_id: str) -> str:
+        """The `epoch` to book in after a look at the record."""
+        sessions = self._dispatcher.sessions
+        return (await sessions.epochs())[shard_of_user(customer_id, sessions.shards)] or ""
 
     async def _before(self, customer_id: str, key: str) -> BookingSnapshot:
         return await self._dispatcher.sessions.load_booking(customer_id, derived_session_id(customer_id, key))

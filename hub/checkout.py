@@ -90,6 +90,7 @@ class CheckoutDesk:
 
     async def _booked(self, event: StripeEvent, request: BookingRequest) -> Verdict:
         session_id = _session_id(request, event)
+        epoch = await self._booking.life(request.customer_id)
         # The keys in Redis by which a repeated booking finds the first one do not stay for ever.
         if await self._record.session(session_id) is not None:
             return _dispatched(session_id)
@@ -99,7 +100,7 @@ class CheckoutDesk:
             ):
                 return _ignored_for(sibling)
         try:
-            session = await self._booking.book(request, _key(event))
+            session = await self._booking.book(request, _key(event), epoch=epoch)
         except ActiveSessionExists as refusal:
             held = refusal.session.id if refusal.session else None
             # A sibling that is being handled elsewhere may have come after the first look.

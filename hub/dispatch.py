@@ -105,6 +105,11 @@ class Dispatcher:
             return await self._accept_within_capacity(session_id, command)
         return await self._execute(session_id, command)
 
+    async def nudge(self, session_id: str, command: cmd.Command) -> None:
+        """A command of the hub's own, which a session that is no more needs not. Raises `Unavailable`."""
+        with contextlib.suppress(Refused):
+            await self.execute(session_id, command)
+
     async def book(self, command: cmd.Book) -> tuple[Session | None, bool]:
         """(the session, whether it is new). The draft's id is the booking's identity: a repeated one finds
         the first one's session, None where that is only on record any more."""
@@ -115,6 +120,8 @@ class Dispatcher:
                 return snapshot.session, False
             if command.not_after is not None and snapshot.now > command.not_after:
                 raise Unavailable("unavailable", "This booking took too long and was given up.")
+            if command.epoch not in (None, snapshot.epoch):
+                raise Recovering  # whoever asks again is answered from the record
             decision = decide(
                 None,
                 command,
@@ -171,12 +178,12 @@ class Dispatcher:
         candidate = (await self.candidates([mechanic_id]))[mechanic_id]
         if candidate is not None:
             for session in offered:
-                await self.execute(session.id, cmd.Retarget(candidate, lost))
+                await self.nudge(session.id, cmd.Retarget(candidate, lost))
 
     async def mechanic_left(self, mechanic_id: str, *, barred: bool = False) -> None:
         """A mechanic is offline, or may not accept any more: nobody need wait for their answer."""
         for session in await self.sessions.offered_to(mechanic_id):
-            await self.execute(session.id, cmd.Unreachable(mechanic_id, barred))
+            await self.nudge(session.id, cmd.Unreachable(mechanic_id, barred))
 
     async def align_work(self, session_id: str, mechanic_id: str, known: Session | None = None) -> None:
         """Bring what the mechanic is noted to hold in line with the session, whatever happens meanwhile.

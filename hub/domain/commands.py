@@ -13,7 +13,8 @@ class Command(Struct, frozen=True):
 class Book(Command, frozen=True, kw_only=True):
     """Make the session. `draft` holds what the customer asked for; the decision adds times and routing.
 
-    `not_after`: nothing is decided past this time (ms of the store's clock).
+    `not_after`: nothing is decided past this time (ms of the store's clock). `epoch`: nor in another life of
+    the data than this one, in which the record was searched for what was booked before (None: in any).
     """
 
     draft: Session
@@ -22,6 +23,7 @@ class Book(Command, frozen=True, kw_only=True):
     actor_role: Role = Role.CUSTOMER
     orphan_ms: int
     not_after: int | None = None
+    epoch: str | None = None
 
 
 class Accept(Command, frozen=True, kw_only=True):

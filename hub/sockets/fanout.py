@@ -98,7 +98,7 @@ class Fanout:
 
     async def _report(self, session_id: str, command: cmd.Notified) -> None:
         try:
-            await self._dispatcher.execute(session_id, command)
+            await self._dispatcher.nudge(session_id, command)
         except Unavailable:
             # Not knowing that it was shown, the hub opens the request to everyone: safe, only less exclusive.
             return

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from hub.checkout import PAID_LATER, booking_request
 from hub.domain import commands as cmd
 from hub.domain.checkout import EventOutcome, StripeEvent
+from hub.domain.epoch import new_epoch
 from hub.domain.errors import Refused
 from hub.domain.ids import derived_session_id
 from hub.domain.model import Payment, Role, RoutingType
@@ -16,6 +18,7 @@ from persistence.redis import keys
 from tests.checkout.till import Till, stripe_event
 from tests.domain.samples import ANA, CUSTOMER, STRANGER
 from tests.postgres.conftest import Connection
+from tests.redis.bench import SHARDS
 
 DISPATCHED, IGNORED, NEEDS_ATTENTION = EventOutcome
 
@@ -205,6 +208,24 @@ async def test_what_only_the_record_knows_is_not_booked_again(till: Till, commit
     again = await till.desk.receive(stripe_event())
     assert (again.outcome, again.session_id) == (DISPATCHED, first.session_id)
     assert till.booked() == [first.session_id]
+
+
+async def test_a_loss_after_the_look_at_the_record_is_noticed(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = till.inbox.siblings
+
+    async def siblings(event: StripeEvent) -> Sequence[StripeEvent]:
+        found = await looked(event)
+        for shard in range(SHARDS):
+            await till.office.bench.raw.set(keys.epoch(shard), new_epoch(0))
+        return found
+
+    monkeypatch.setattr(till.inbox, "siblings", siblings)
+    assert (await till.desk.receive(stripe_event())).handled_at is None
+    monkeypatch.undo()
+    assert (await till.desk.receive(stripe_event())).outcome is DISPATCHED
+    assert len(till.booked()) == 1
 
 
 @pytest.mark.parametrize(

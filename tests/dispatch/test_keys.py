@@ -1,5 +1,6 @@
 """A client's Idempotency-Key names one booking for a day, and another one later."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
@@ -8,8 +9,11 @@ from msgspec.structs import replace
 from hub.booking import BookingRequest
 from hub.domain import commands as cmd
 from hub.domain.epoch import new_epoch
+from hub.domain.errors import Recovering
 from hub.domain.model import KEY_LIVES_MS, Payment, Role, Session
+from hub.domain.records import BookingSnapshot
 from persistence.redis import keys
+from persistence.redis.sessions import RedisSessions
 from tests.dispatch.books import FakeLedger
 from tests.dispatch.office import Office
 from tests.dispatch.test_credit import FakeRecord, Shop
@@ -43,6 +47,21 @@ class Archive(FakeRecord):
     async def session(self, session_id: str) -> Session | None:
         self.asked.append(session_id)
         return self.rows.get(session_id)
+
+
+class Nap(RedisSessions):
+    """Something happens after a node has looked for what was booked under a key, before it books."""
+
+    def __init__(self, bench: Bench, meanwhile: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(bench.client, SHARDS)
+        self._meanwhile = meanwhile
+        self._looked = False
+
+    async def load_booking(self, customer_id: str, session_id: str) -> BookingSnapshot:
+        if self._looked:
+            await self._meanwhile()
+        self._looked = True
+        return await super().load_booking(customer_id, session_id)
 
 
 @dataclass
@@ -122,6 +141,20 @@ async def test_what_a_loss_made_redis_forget_the_record_knows(
     assert await counter.book(plan, payment) == first
     assert counter.ledger.asked == asked
     assert len(counter.office.commits) == 2
+
+
+async def test_a_loss_between_the_look_and_the_booking_is_noticed(counter: Counter, bench: Bench) -> None:
+    others: list[Session] = []
+
+    async def meanwhile() -> None:
+        counter.office.dispatcher.sessions = bench.sessions
+        others.append(await counter.end(await counter.book()))
+        await counter.lose_everything()
+
+    counter.office.dispatcher.sessions = Nap(bench, meanwhile)
+    with pytest.raises(Recovering):
+        await counter.book()
+    assert [await counter.book()] == others
 
 
 async def test_what_was_restored_is_answered_as_it_is_now(counter: Counter, bench: Bench) -> None:

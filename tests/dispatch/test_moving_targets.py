@@ -42,6 +42,20 @@ class Interrupted(RedisSessions):
         return await super().load(session_id)
 
 
+class Narrow(RedisSessions):
+    """A session is no more when somebody loads it who has just found it offered."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__(bench.client, SHARDS)
+        self._bench = bench
+
+    async def offered_to(self, mechanic_id: str) -> list[Session]:
+        found = await super().offered_to(mechanic_id)
+        for session in found:
+            await self._bench.raw.delete(keys.session(self._bench.shard(session), session.id))
+        return found
+
+
 async def arrive(bench: Bench, mechanic_id: str, connection: str) -> None:
     await bench.presence.connect(
         mechanic_id, connection, "node", status=Status.ONLINE, mechanic=True, limit=5
@@ -140,3 +154,15 @@ async def test_a_restored_booking_answers_its_key_again(bench: Bench) -> None:
 
 def _without_fingerprint(session: Session) -> Session:
     return replace(session, fingerprint=None, version=session.version + 1_000)
+
+
+async def test_what_is_no_more_moves_nowhere(bench: Bench) -> None:
+    office = Office(bench, sessions=Narrow(bench))
+    office.directory.add(ANA)
+    for news in (office.dispatcher.mechanic_moved, office.dispatcher.mechanic_left):
+        await arrive(bench, ANA, "phone")
+        session = await office.book(key=news.__name__, asked=await wish_for(office.dispatcher, ANA))
+        assert session.offered_to == ANA
+        await news(ANA)
+        assert await bench.sessions.get([session.id]) == [None]
+        await bench.raw.delete(keys.active(bench.shard(session), session.customer_id))

@@ -299,13 +299,14 @@ class Cluster:
             return False
 
     def complaints(self) -> list[str]:
-        """What no node may ever have in its log; each is told once."""
-        return [
-            f"{node.name}: {line}"
-            for node in self.nodes
-            for line in node.news()
-            if any(word in line for word in _NEVER_LOGGED)
-        ]
+        """What no node may ever have in its log, with what stands around it; each is told once."""
+        found = []
+        for node in self.nodes:
+            lines = node.news()
+            for at, line in enumerate(lines):
+                if any(word in line for word in _NEVER_LOGGED):
+                    found.append("\n".join([f"{node.name}:", *lines[max(0, at - 3) : at + 30]]))
+        return found
 
 
 def _client() -> httpx.AsyncClient:

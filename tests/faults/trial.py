@@ -69,4 +69,5 @@ async def trial(cluster: Cluster, seed: int, size: Size) -> AsyncIterator[Trial]
         yield held
     wrong = await held.verdict()
     assert not wrong, f"seed {seed}:\n" + "\n".join(wrong[:20])
-    assert cluster.complaints() == []
+    complaints = cluster.complaints()
+    assert not complaints, "\n".join(complaints)
