@@ -90,7 +90,7 @@ class RedisLive:
         """Begin the shards' next lives, and then vouch for the data of this run of the server."""
         mark = f"{run} {new_id()}"
         for name, value in [*((keys.epoch(s), epoch) for s, epoch in epochs.items()), (keys.RUN, mark)]:
-            await self._client.call_once("SET", name, value, run=run)
+            await self._client.ask("SET", name, value, run=run)
 
 
 def _basis(version: str, restored: str) -> int:

@@ -29,9 +29,9 @@ class CountingClient(RedisClient):
         super().__init__(url)
         self.attempts = 0
 
-    async def call_once(self, *command: Argument, run: str | None = None, safe: bool = False) -> object:
+    def ask(self, *command: Argument, run: str | None = None, safe: bool = False) -> asyncio.Future[object]:
         self.attempts += 1
-        return await super().call_once(*command, run=run, safe=safe)
+        return super().ask(*command, run=run, safe=safe)
 
 
 @pytest_asyncio.fixture

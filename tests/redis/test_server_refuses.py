@@ -124,7 +124,7 @@ async def test_a_server_that_is_still_loading_is_not_there_yet(
             await until(loading)
             fresh = RedisClient(other.url)
             with pytest.raises(StoreFailed, match="BusyLoadingError") as failure:
-                await fresh.call_once("SET", "word", "x")
+                await fresh.ask("SET", "word", "x")
             assert not failure.value.maybe_done
             await fresh.close()
     finally:
