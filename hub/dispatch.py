@@ -185,21 +185,24 @@ class Dispatcher:
         for session in await self.sessions.offered_to(mechanic_id):
             await self.nudge(session.id, cmd.Unreachable(mechanic_id, barred))
 
-    async def align_work(self, session_id: str, mechanic_id: str, known: Session | None = None) -> None:
+    async def align_work(self, session_id: str, mechanic_id: str) -> None:
         """Bring what the mechanic is noted to hold in line with the session, whatever happens meanwhile.
 
         Two nodes may do this at once, and the slower may write what is out of date: so each looks again after
         writing, and whoever looks last has written the truth.
         """
-        session = known or (await self.sessions.load(session_id)).session
+        session = (await self.sessions.load(session_id)).session
         while True:
-            marks = footprint(session)
-            held = marks.held_by == mechanic_id
-            await self.presence.set_work(mechanic_id, session_id, held=held, live=held and marks.live)
+            await self._note_work(session_id, mechanic_id, session)
             latest = (await self.sessions.load(session_id)).session
             if (latest and latest.version) == (session and session.version):
                 return
             session = latest
+
+    async def _note_work(self, session_id: str, mechanic_id: str, session: Session | None) -> None:
+        marks = footprint(session)
+        held = marks.held_by == mechanic_id
+        await self.presence.set_work(mechanic_id, session_id, held=held, live=held and marks.live)
 
     async def _accept_within_capacity(self, session_id: str, command: cmd.Accept) -> Session:
         claimed = await self.presence.claim_work(command.mechanic_id, session_id, self.policy.capacity)
@@ -359,11 +362,14 @@ class Dispatcher:
 
     async def _pay(self, session: Session, owed: list[str], due: int) -> None:
         """Apply at once what the commit owes to other shards; the sweeper does where this fails."""
-        shard = self.sessions.shard(session.id)
         with contextlib.suppress(StoreFailed):  # the deadline stays, and with it the debt
             for mechanic_id in owed:
-                await self.align_work(session.id, mechanic_id, known=session)
-                await self.sessions.settle(shard, f"work:{session.id}:{mechanic_id}", due)
+                await self._note_work(session.id, mechanic_id, session)
+                member = f"work:{session.id}:{mechanic_id}"
+                # One look that also settles; only where somebody was faster, the whole way round.
+                if not await self.sessions.settle_work(session, member, due):
+                    await self.align_work(session.id, mechanic_id)
+                    await self.sessions.settle(self.sessions.shard(session.id), member, due)
 
 
 def _work_owed(before: Footprint, after: Footprint) -> list[str]:

@@ -104,18 +104,19 @@ class Fanout:
             return
 
     async def _catch_up(self, mechanic_id: str) -> None:
-        """Who was busy has missed the broadcasts; what is still open may be waiting for just them."""
+        """Who was busy has missed the broadcasts; what is still open may be waiting for just them. What was
+        open before they came, they were told when they came."""
         registry, sessions = self._registry, self._dispatcher.sessions
+        missed = [session_of(assignment) for assignment in registry.missed(mechanic_id)[-_CATCH_UP:]]
+        if not missed:
+            return
         try:
-            missed = [
-                session_id
-                for session_id in await sessions.opened(0, self._clock.now())
-                if not registry.was_told(assignment_of(session_id), mechanic_id)
-            ]
-            found = [s for s in await sessions.get(missed[-_CATCH_UP:]) if s is not None]
+            found = [s for s in await sessions.get(missed) if s is not None]
             declined = await sessions.declined_by(mechanic_id, found)
         except Unavailable:
             return
+        for session_id in set(missed).difference(s.id for s in found if s.open_at):
+            registry.taken(assignment_of(session_id))  # and we have not heard of it
         for session in found:
             if session.open_at and session.id not in declined and registry.hears(mechanic_id):
                 registry.note_told(session.assignment_id, mechanic_id)

@@ -90,7 +90,7 @@ class Hearing:
         latest = self._dispatcher.clock.now() - _SETTLED_MS
         sessions = self._dispatcher.sessions
         opened: list[str] = []
-        if self._registry.online():
+        if self._registry.any_mechanic():
             opened = await sessions.opened(self._glanced or latest - _LATELY_MS, latest)
         missed = [sid for sid in opened if not self._registry.was_announced(assignment_of(sid))]
         if missed:

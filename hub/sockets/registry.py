@@ -26,7 +26,8 @@ class Member(Protocol):
 
 class Registry:
     """`told` remembers per open assignment which of this node's mechanics were told of it, so that they and
-    nobody else hear how it ended; `announced`, which ones were broadcast here at all."""
+    nobody else hear how it ended; `announced`, which ones were broadcast here at all; `open`, which of those
+    can still be had."""
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
@@ -37,6 +38,7 @@ class Registry:
         self._listeners: dict[str, list[Member]] = {}
         self._told: dict[str, set[str]] = {}
         self._announced: set[str] = set()
+        self._open: dict[str, None] = {}
         self._joining: set[Member] = set()
         self._chosen: dict[str, Status] = {}
         self.vacant = asyncio.Event()
@@ -86,6 +88,9 @@ class Registry:
     def mechanics(self) -> list[str]:
         return [user for user, members in self._users.items() if members[0].role is Role.MECHANIC]
 
+    def any_mechanic(self) -> bool:
+        return any(members[0].role is Role.MECHANIC for members in self._users.values())
+
     def customers(self) -> list[str]:
         return [user for user, members in self._users.items() if members[0].role is Role.CUSTOMER]
 
@@ -123,6 +128,7 @@ class Registry:
         left_out = set(exclude)
         told = self._told.setdefault(assignment_id, set())
         self._announced.add(assignment_id)
+        self._open[assignment_id] = None
         reached = 0
         # Copies: a member that does not keep up is closed, and gone from here, while it is being written to.
         for user_id, members in list(self._listeners.items()):
@@ -145,10 +151,19 @@ class Registry:
     def was_told(self, assignment_id: str, user_id: str) -> bool:
         return user_id in self._told.get(assignment_id, ())
 
+    def missed(self, user_id: str) -> list[str]:
+        """What was announced here and is still to be had, but was not told to this user; oldest first."""
+        return [assignment for assignment in self._open if not self.was_told(assignment, user_id)]
+
+    def taken(self, assignment_id: str) -> None:
+        """Nobody can have it any more; it may be announced again."""
+        self._open.pop(assignment_id, None)
+
     def told_assignments(self) -> list[str]:
         return list(self._told)
 
     def tell_told(self, assignment_id: str, message: Outgoing, also: str = "") -> None:
+        self.taken(assignment_id)
         told = self._told.get(assignment_id, set()) | {also}
         for user_id in tuple(told):
             self.tell(user_id, message)
@@ -159,6 +174,7 @@ class Registry:
     def forget_told(self, assignment_id: str) -> None:
         self._told.pop(assignment_id, None)
         self._announced.discard(assignment_id)
+        self.taken(assignment_id)
 
     def watch(self, member: Member, mechanic_ids: Iterable[str]) -> None:
         for mechanic_id in mechanic_ids:

@@ -1,10 +1,12 @@
 """The way to Redis: what one tick of the event loop asks goes out together, on a line that is kept full.
 
-Gathering is what makes many commands a tick affordable, and callers need not know of each other.
+Gathering is what makes many commands a tick affordable, and callers need not know of each other. One line
+takes them all, so that they arrive in the order in which they were asked.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -17,9 +19,6 @@ from hub.domain.errors import StoreFailed
 from persistence.redis.line import SILENCE_S, Call, Line, NotReached
 from persistence.redis.scripts import Script
 
-_LINES = 8
-"""A server that syncs every write syncs at once what came on several lines."""
-_BATCH = 256
 _RETRIES = 3
 _BACKOFF_S = 0.02
 _WAIT_MS = 700
@@ -47,11 +46,13 @@ class RedisClient:
             retry=Retry(NoBackoff(), 0),
             redis_connect_func=_greet,
         )
-        self._lines = [Line(self._connection) for _ in range(_LINES)]
-        # What waits for other servers holds up what is behind it.
-        self._slow_lines = [Line(self._connection) for _ in range(_LINES)] if wait else []
+        self._line = Line(self._connection)
         self._calls: list[Call] = []
+        # Of their own, since a server that waits for others holds up what comes behind on the same line.
+        self._safe_line = Line(self._connection)
         self._safe_calls: list[_SafeCall] = []
+        self._unsettled = 0
+        self._taking_off = False
 
     def ask(self, *command: Argument, run: str | None = None, safe: bool = False) -> "asyncio.Future[Any]":
         """One attempt; the reply is to come, or `StoreFailed`. `run`: the run of the server that it is meant
@@ -59,7 +60,8 @@ class RedisClient:
         packed = _pack(command)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        if not self._calls and not self._safe_calls:
+        if not self._taking_off:
+            self._taking_off = True
             loop.call_soon(self._take_off)
         if safe and self._wait:
             self._safe_calls.append(_SafeCall(packed, future, run))
@@ -106,22 +108,21 @@ class RedisClient:
             return await self.call(*again, run=run)
 
     async def landed(self) -> None:
-        """Whatever is on its way has been answered or given up: replies come in order."""
+        """Whatever is on its way has been answered or given up."""
         self._take_off()
-        loop = asyncio.get_running_loop()
-        last = [
-            (line, Call(_pack(("PING",)), loop.create_future()))
-            for line in (*self._lines, *self._slow_lines)
-            if line.load
-        ]
-        for line, call in last:
-            line.send([call])
-        await asyncio.gather(*(call.future for _, call in last), return_exceptions=True)
+        self._send_safe_calls()
+        last = [Call(_pack(("PING",)), asyncio.get_running_loop().create_future()) for _ in range(2)]
+        for line, call in zip((self._line, self._safe_line), last, strict=True):
+            if line.busy:
+                line.send([call])  # replies come in order
+            else:
+                call.future.cancel()
+        await asyncio.gather(*(call.future for call in last), return_exceptions=True)
 
     async def close(self) -> None:
         await self.landed()
-        for line in (*self._lines, *self._slow_lines):
-            await line.close()
+        await self._line.close()
+        await self._safe_line.close()
         await self.redis.aclose()
 
     async def _again(self, command: tuple[Argument, ...], run: str | None, failure: Exception) -> Any:
@@ -148,15 +149,31 @@ class RedisClient:
         return pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": None})
 
     def _take_off(self) -> None:
+        self._taking_off = False
         calls, self._calls = self._calls, []
-        for start in range(0, len(calls), _BATCH):
-            min(self._lines, key=_load).send(calls[start : start + _BATCH])
-        safe, self._safe_calls = self._safe_calls, []
-        if safe:
+        if calls:
+            self._line.send(calls)
+        if not self._unsettled:
+            self._send_safe_calls()
+
+    def _send_safe_calls(self) -> None:
+        """One wait for all that came while the last one lasted."""
+        calls, self._safe_calls = self._safe_calls, []
+        if calls:
+            self._unsettled += 1
             future = asyncio.get_running_loop().create_future()
-            packed = _pack((*self._wait, _WAIT_MS))
-            wait = _Wait(packed, future, safe, tuple(map(int, self._wait[1:])))
-            min(self._slow_lines, key=_load).send([*safe, wait])
+            self._safe_line.send(
+                [*calls, _Wait(_pack((*self._wait, _WAIT_MS)), future, partial(self._settle, calls))]
+            )
+
+    def _settle(self, calls: Sequence["_SafeCall"], reply: Any) -> None:
+        self._unsettled -= 1
+        have = reply if isinstance(reply, list) else [reply]
+        safe = not isinstance(reply, Exception) and all(map(int.__ge__, have, map(int, self._wait[1:])))
+        for call in calls:
+            call.settle(safe)
+        if not self._unsettled:
+            self._send_safe_calls()
 
 
 class _SafeCall(Call):
@@ -176,35 +193,21 @@ class _SafeCall(Call):
 
 
 class _Wait(Call):
-    """Follows safe calls and settles them. `wanted`: how many servers are enough."""
+    """Follows safe calls; its reply tells how many servers have them."""
 
-    __slots__ = ("_calls", "_wanted")
+    __slots__ = ("_settle",)
 
-    def __init__(
-        self,
-        packed: bytes,
-        future: "asyncio.Future[Any]",
-        calls: Sequence[_SafeCall],
-        wanted: tuple[int, ...],
-    ) -> None:
+    def __init__(self, packed: bytes, future: "asyncio.Future[Any]", settle: Callable[[Any], None]) -> None:
         super().__init__(packed, future)
-        self._calls = calls
-        self._wanted = wanted
+        self._settle = settle
 
     def answer(self, reply: Any) -> None:
-        have = reply if isinstance(reply, list) else [reply]
-        safe = not isinstance(reply, Exception) and all(map(int.__ge__, have, self._wanted))
-        for call in self._calls:
-            call.settle(safe)
+        self._settle(reply)
 
 
 def _pack(command: tuple[Argument, ...]) -> bytes:
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub wants a tuple of one
     return packed
-
-
-def _load(line: Line) -> int:
-    return line.load
 
 
 async def _greet(connection: Any) -> None:

@@ -62,9 +62,9 @@ class Line:
         self._watch: asyncio.TimerHandle | None = None
 
     @property
-    def load(self) -> int:
-        """How many commands have no reply yet."""
-        return len(self._waiting) + len(self._sent)
+    def busy(self) -> bool:
+        """Whether somebody waits for a reply."""
+        return bool(self._waiting or self._sent)
 
     def send(self, calls: Sequence[Call]) -> None:
         self._waiting += calls

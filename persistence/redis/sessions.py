@@ -192,6 +192,13 @@ class RedisSessions:
         reply = await self._client.run(scripts.SETTLE, [keys.deadlines(shard)], member, due, new)
         return bool(reply == "settled")
 
+    async def settle_work(self, session: Session, member: str, due: int) -> bool:
+        """Remove a deadline of the session's shard, unless the session has changed; whether it had not."""
+        shard = self.shard(session.id)
+        places = [keys.deadlines(shard), keys.session(shard, session.id)]
+        reply = await self._client.run(scripts.SETTLE, places, member, due, "", session.version)
+        return bool(reply != "changed")
+
     async def offered_now(self, shard: int) -> list[Session]:
         """Every session of the shard that is some mechanic's turn."""
         members = await self._client.call("ZRANGE", keys.deadlines(shard), 0, -1)
