@@ -46,10 +46,10 @@ class RedisClient:
             retry=Retry(NoBackoff(), 0),
             redis_connect_func=_greet,
         )
-        self._line = Line(self._connection)
+        self._line = Line(self.connection)
         self._calls: list[Call] = []
         # Of their own, since a server that waits for others holds up what comes behind on the same line.
-        self._safe_line = Line(self._connection)
+        self._safe_line = Line(self.connection)
         self._safe_calls: list[_SafeCall] = []
         self._unsettled = 0
         self._taking_off = False
@@ -143,10 +143,12 @@ class RedisClient:
             except StoreFailed as later:
                 failure = later
 
-    def _connection(self) -> Any:
+    def connection(self, *, protocol: int = 3) -> Any:
+        """One of redis-py's, not connected yet and in no pool, whose user has patience of their own: that of
+        the library costs a timer a reply."""
         pool = self.redis.connection_pool
-        # Lines have their own patience, which costs no timer a reply.
-        return pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": None})
+        different = {"socket_timeout": None, "protocol": protocol}
+        return pool.connection_class(**{**pool.connection_kwargs, **different})
 
     def _take_off(self) -> None:
         self._taking_off = False
