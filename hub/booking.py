@@ -81,10 +81,15 @@ class BookingDesk:
         self._default_window_seconds = default_window_seconds
 
     async def book(
-        self, request: BookingRequest, idempotency_key: str | None = None, *, epoch: str | None = None
+        self,
+        request: BookingRequest,
+        idempotency_key: str | None = None,
+        *,
+        known: BookingSnapshot | None = None,
+        epoch: str | None = None,
     ) -> Session:
-        """The session, or the one that the same key made before; raises `Refused` or `Unavailable`. `epoch`:
-        the life of the data that the caller looked at the record in."""
+        """The session, or the one that the same key made before; raises `Refused` or `Unavailable`. `known`:
+        what was loaded for it just now; `epoch`: the life of the data that the record was looked at in."""
         plan = await self._plan(request.plan_code)
         draft = _draft(request, plan, _payment(request, plan), idempotency_key)
         command = cmd.Book(
@@ -93,12 +98,12 @@ class BookingDesk:
             actor_id=request.actor_id,
             actor_role=request.actor_role,
             orphan_ms=self._dispatcher.policy.orphan_ms,
-            epoch=epoch,
+            epoch=known.epoch if known is not None else epoch,
         )
         if draft.payment == Payment.CREDIT:
-            session = await self._book_for_credits(command, plan.credits)
+            session = await self._book_for_credits(command, plan.credits, known)
         else:
-            session, _ = await self._dispatcher.book(command)
+            session, _ = await self._dispatcher.book(command, known)
         session = session or await self._record.session(draft.id)
         if session is None:
             raise Unavailable("unavailable", "This booking is being made; ask again shortly.")
@@ -112,8 +117,9 @@ class BookingDesk:
         """
         today = self._dispatcher.clock.now() // KEY_LIVES_MS
         yesterdays, todays = f"{today - 1}\n{key}", f"{today}\n{key}"
-        before = await self._before(request.customer_id, yesterdays)
-        if before.booked:
+        earlier_id = derived_session_id(request.customer_id, yesterdays)
+        before = await self._before(request.customer_id, todays, earlier_id)
+        if before.earlier:
             return await self.book(request, yesterdays, epoch=before.epoch)
         if lost_since(before.epoch, before.now - KEY_LIVES_MS):
             # Redis may have known the key: what it has forgotten, the record knows.
@@ -121,18 +127,22 @@ class BookingDesk:
                 recorded = await self._record.session(derived_session_id(request.customer_id, each))
                 if recorded is not None and recorded.created_at > before.now - KEY_LIVES_MS:
                     known = await self._before(request.customer_id, each)
-                    return await self.book(request, each, epoch=known.epoch) if known.booked else recorded
-        return await self.book(request, todays, epoch=before.epoch)
+                    return await self.book(request, each, known=known) if known.booked else recorded
+        return await self.book(request, todays, known=before)
 
     async def life(self, customer_id: str) -> str:
         """The `epoch` to book in after a look at the record."""
         sessions = self._dispatcher.sessions
         return (await sessions.epochs())[shard_of_user(customer_id, sessions.shards)] or ""
 
-    async def _before(self, customer_id: str, key: str) -> BookingSnapshot:
-        return await self._dispatcher.sessions.load_booking(customer_id, derived_session_id(customer_id, key))
+    async def _before(self, customer_id: str, key: str, earlier_id: str | None = None) -> BookingSnapshot:
+        sessions = self._dispatcher.sessions
+        session_id = derived_session_id(customer_id, key)
+        return await sessions.load_booking(customer_id, session_id, earlier_id=earlier_id)
 
-    async def _book_for_credits(self, command: cmd.Book, credits: int) -> Session | None:
+    async def _book_for_credits(
+        self, command: cmd.Book, credits: int, known: BookingSnapshot | None
+    ) -> Session | None:
         """Debit, then dispatch; None where only the record can know the session.
 
         A node that dies or is cancelled in between, or finds Postgres gone when it would refund, leaves a
@@ -141,7 +151,7 @@ class BookingDesk:
         void 3 s later.
         """
         draft = command.draft
-        before = await self._dispatcher.before_booking(draft)
+        before = await self._dispatcher.before_booking(draft, known)
         if before.booked:
             return before.session
         try:

@@ -110,12 +110,15 @@ class Dispatcher:
         with contextlib.suppress(Refused):
             await self.execute(session_id, command)
 
-    async def book(self, command: cmd.Book) -> tuple[Session | None, bool]:
+    async def book(
+        self, command: cmd.Book, known: BookingSnapshot | None = None
+    ) -> tuple[Session | None, bool]:
         """(the session, whether it is new). The draft's id is the booking's identity: a repeated one finds
-        the first one's session, None where that is only on record any more."""
+        the first one's session, None where that is only on record any more. `known`: what was loaded for it
+        just now."""
         command_id = new_id()
         for attempt in range(_ATTEMPTS):
-            snapshot = await self.before_booking(command.draft)
+            snapshot, known = await self.before_booking(command.draft, known), None
             if snapshot.booked:
                 return snapshot.session, False
             if command.not_after is not None and snapshot.now > command.not_after:
@@ -135,9 +138,9 @@ class Dispatcher:
             await _give_way(attempt)
         raise _contended()
 
-    async def before_booking(self, draft: Session) -> BookingSnapshot:
+    async def before_booking(self, draft: Session, known: BookingSnapshot | None = None) -> BookingSnapshot:
         """What a booking of this draft meets; raises `Refused` where another one is in its way."""
-        snapshot = await self._known(self.sessions.load_booking(draft.customer_id, draft.id))
+        snapshot = known or await self._known(self.sessions.load_booking(draft.customer_id, draft.id))
         self._check(snapshot)
         if snapshot.booked:
             booked_as = snapshot.session.fingerprint if snapshot.session else snapshot.fingerprint

@@ -17,11 +17,13 @@ class Snapshot(Struct, frozen=True, kw_only=True):
 
 
 class BookingSnapshot(Snapshot, frozen=True, kw_only=True):
-    """`held_id`: the customer's active session; `held` is None where it no longer exists."""
+    """`held_id`: the customer's active session; `held` is None where it no longer exists. `earlier`: it was
+    booked before under another id, where that was asked."""
 
     held_id: str | None = None
     held: Session | None = None
     fingerprint: str | None = None
+    earlier: bool = False
 
     @property
     def booked(self) -> bool:

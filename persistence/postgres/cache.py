@@ -43,6 +43,10 @@ class BatchedCache(Generic[V]):
         while len(self._values) > self._capacity:
             self._values.popitem(last=False)
 
+    def __contains__(self, key: str) -> bool:
+        """Whether `get` has the value at once."""
+        return key in self._values
+
     async def get(self, key: str) -> V:
         """The known value, else what the source says now; raises what `fetch` raises."""
         if key in self._values:

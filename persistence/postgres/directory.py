@@ -72,12 +72,12 @@ class PostgresDirectory:
 
     async def mechanic(self, mechanic_id: str) -> Mechanic | None:
         key = canonical(mechanic_id)
-        return await _promptly(self._mechanics.get(key)) if key else None
+        return await _from(self._mechanics, key) if key else None
 
     async def favorites(self, customer_id: str) -> tuple[str, ...]:
         """The customer's favourite mechanics, first choice first."""
         key = canonical(customer_id)
-        return await _promptly(self._favorites.get(key)) if key else ()
+        return await _from(self._favorites, key) if key else ()
 
     async def plan(self, code: str) -> Plan | None:
         return (await self._table("plans", Plan)).get(code)
@@ -228,7 +228,7 @@ class PostgresDirectory:
     # Reading
 
     async def _table(self, name: str, _kind: type[V]) -> Mapping[str, V]:
-        return cast("Mapping[str, V]", await _promptly(self._tables.get(name)))
+        return cast("Mapping[str, V]", await _from(self._tables, name))
 
     async def _read_mechanics(self, ids: list[str]) -> dict[str, Mechanic | None]:
         found = await self._postgres.fetch(_QUERIES["mechanics"], ids)
@@ -249,6 +249,11 @@ class PostgresDirectory:
 
     async def _read_tables(self, names: list[str]) -> dict[str, Mapping[str, Any]]:
         return {name: await _READERS[name](self._postgres) for name in names}
+
+
+async def _from(cache: BatchedCache[V], key: str) -> V:
+    """What is known, which it mostly is, costs no timer."""
+    return await (cache.get(key) if key in cache else _promptly(cache.get(key)))
 
 
 async def _promptly(reading: Awaitable[V]) -> V:

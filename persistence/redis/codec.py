@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple
 
 from hub.domain.model import Session, Wave
 
 FIELDS = Session.__struct_fields__
+_NOTHING = (None,) * len(FIELDS)
 
 
 class _Core(msgspec.Struct):
@@ -40,10 +42,9 @@ def changes(before: Session | None, after: Session) -> tuple[list[str], list[str
     """(field, value, … to write; fields to drop)."""
     write: list[str] = []
     drop: list[str] = []
-    for name in FIELDS:
-        value = getattr(after, name)
-        old = getattr(before, name) if before is not None else None
-        if value == old and before is not None:
+    olds = astuple(before) if before is not None else _NOTHING
+    for name, old, value in zip(FIELDS, olds, astuple(after), strict=True):
+        if value is old or value == old:
             continue
         text = _text(value)
         if text is not None:

@@ -42,18 +42,24 @@ class RedisSessions:
         now, epoch, fields, declined = reply[:4]
         return Snapshot(now=now, epoch=epoch, session=session_from(fields), declined=frozenset(declined))
 
-    async def load_booking(self, customer_id: str, session_id: str) -> BookingSnapshot:
-        """Also the customer's active session, and what was booked under the same Idempotency-Key."""
+    async def load_booking(
+        self, customer_id: str, session_id: str, *, earlier_id: str | None = None
+    ) -> BookingSnapshot:
+        """Also the customer's active session, what was booked under the same Idempotency-Key, and whether it
+        was booked as `earlier_id`."""
         shard = self.shard(session_id)
-        now, epoch, fields, _, held_id, held, fingerprint = await self._client.run(
+        places = [
+            keys.epoch(shard),
+            keys.session(shard, session_id),
+            keys.declined(shard, session_id),
+            keys.active(shard, customer_id),
+            keys.idempotency(shard, session_id),
+        ]
+        if earlier_id is not None:
+            places += [keys.session(shard, earlier_id), keys.idempotency(shard, earlier_id)]
+        now, epoch, fields, _, held_id, held, fingerprint, earlier = await self._client.run(
             scripts.LOAD,
-            [
-                keys.epoch(shard),
-                keys.session(shard, session_id),
-                keys.declined(shard, session_id),
-                keys.active(shard, customer_id),
-                keys.idempotency(shard, session_id),
-            ],
+            places,
             keys.session(shard, ""),
             run=self._client.trusted,
         )
@@ -64,6 +70,7 @@ class RedisSessions:
             held_id=held_id or None,
             held=session_from(held),
             fingerprint=fingerprint or None,
+            earlier=bool(earlier),
         )
 
     async def commit(

@@ -200,11 +200,13 @@ class Stuck(RedisSessions):
         self.stuck = False
         self.reached = asyncio.Event()
 
-    async def load_booking(self, customer_id: str, session_id: str) -> BookingSnapshot:
+    async def load_booking(
+        self, customer_id: str, session_id: str, *, earlier_id: str | None = None
+    ) -> BookingSnapshot:
         if self.stuck:
             self.reached.set()
             await asyncio.Event().wait()
-        return await super().load_booking(customer_id, session_id)
+        return await super().load_booking(customer_id, session_id, earlier_id=earlier_id)
 
 
 async def test_a_booking_that_is_cut_off_in_between_leaves_its_debit_to_the_loop(bench: Bench) -> None:
@@ -281,8 +283,10 @@ class Later(RedisSessions):
 
     ahead_ms = 0
 
-    async def load_booking(self, customer_id: str, session_id: str) -> BookingSnapshot:
-        found = await super().load_booking(customer_id, session_id)
+    async def load_booking(
+        self, customer_id: str, session_id: str, *, earlier_id: str | None = None
+    ) -> BookingSnapshot:
+        found = await super().load_booking(customer_id, session_id, earlier_id=earlier_id)
         return replace(found, now=found.now + self.ahead_ms)
 
 

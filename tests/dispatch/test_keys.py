@@ -55,13 +55,13 @@ class Nap(RedisSessions):
     def __init__(self, bench: Bench, meanwhile: Callable[[], Awaitable[None]]) -> None:
         super().__init__(bench.client, SHARDS)
         self._meanwhile = meanwhile
-        self._looked = False
 
-    async def load_booking(self, customer_id: str, session_id: str) -> BookingSnapshot:
-        if self._looked:
-            await self._meanwhile()
-        self._looked = True
-        return await super().load_booking(customer_id, session_id)
+    async def load_booking(
+        self, customer_id: str, session_id: str, *, earlier_id: str | None = None
+    ) -> BookingSnapshot:
+        found = await super().load_booking(customer_id, session_id, earlier_id=earlier_id)
+        await self._meanwhile()
+        return found
 
 
 @dataclass

@@ -26,14 +26,16 @@ class Interrupted(RedisSessions):
         self.arriving: str | None = None
         self.leaving: str | None = None
 
-    async def load_booking(self, customer_id: str, session_id: str) -> BookingSnapshot:
+    async def load_booking(
+        self, customer_id: str, session_id: str, *, earlier_id: str | None = None
+    ) -> BookingSnapshot:
         if self.arriving:
             await arrive(self._bench, ANA, self.arriving)
             self.arriving = None
         if self.leaving:
             await self._bench.presence.disconnect(ANA, self.leaving, "node", grace_ms=MINUTE)
             self.leaving = None
-        return await super().load_booking(customer_id, session_id)
+        return await super().load_booking(customer_id, session_id, earlier_id=earlier_id)
 
     async def load(self, session_id: str) -> Snapshot:
         if self.arriving:
