@@ -23,13 +23,14 @@ from tests.bench.works import (
     idle,
     journal,
     life,
+    machine,
     presence,
     targeted,
 )
 
 WORKS: dict[str, Callable[[Lab], Awaitable[None]]] = {
     work.NAME: work.measure
-    for work in (broadcast, targeted, life, presence, deadlines, journal, idle, handshakes, growth)
+    for work in (machine, broadcast, targeted, life, presence, deadlines, journal, idle, handshakes, growth)
 }
 
 
