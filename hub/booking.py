@@ -81,20 +81,29 @@ class BookingDesk:
         self._default_window_seconds = default_window_seconds
 
     async def book(
+        self, request: BookingRequest, idempotency_key: str | None = None, *, epoch: str | None = None
+    ) -> Session:
+        """The session, or the one that the same key made before; raises `Refused` or `Unavailable`. `epoch`:
+        the life of the data that the record was looked at in."""
+        plan = await self._plan(request.plan_code)
+        wish = await self._wish(request, plan)
+        return await self._book(request, idempotency_key, plan, wish, epoch=epoch)
+
+    async def _book(
         self,
         request: BookingRequest,
-        idempotency_key: str | None = None,
+        idempotency_key: str | None,
+        plan: Plan,
+        wish: Wish,
         *,
         known: BookingSnapshot | None = None,
         epoch: str | None = None,
     ) -> Session:
-        """The session, or the one that the same key made before; raises `Refused` or `Unavailable`. `known`:
-        what was loaded for it just now; `epoch`: the life of the data that the record was looked at in."""
-        plan = await self._plan(request.plan_code)
+        """`known`: what was loaded for it just now."""
         draft = _draft(request, plan, _payment(request, plan), idempotency_key)
         command = cmd.Book(
             draft=draft,
-            wish=await self._wish(request, plan),
+            wish=wish,
             actor_id=request.actor_id,
             actor_role=request.actor_role,
             orphan_ms=self._dispatcher.policy.orphan_ms,
@@ -118,7 +127,10 @@ class BookingDesk:
         today = self._dispatcher.clock.now() // KEY_LIVES_MS
         yesterdays, todays = f"{today - 1}\n{key}", f"{today}\n{key}"
         earlier_id = derived_session_id(request.customer_id, yesterdays)
-        before = await self._before(request.customer_id, todays, earlier_id)
+        plan = await self._plan(request.plan_code)
+        before, wish = await asyncio.gather(  # in one round trip, and in this order
+            self._before(request.customer_id, todays, earlier_id), self._wish(request, plan)
+        )
         if before.earlier:
             return await self.book(request, yesterdays, epoch=before.epoch)
         if lost_since(before.epoch, before.now - KEY_LIVES_MS):
@@ -127,8 +139,8 @@ class BookingDesk:
                 recorded = await self._record.session(derived_session_id(request.customer_id, each))
                 if recorded is not None and recorded.created_at > before.now - KEY_LIVES_MS:
                     known = await self._before(request.customer_id, each)
-                    return await self.book(request, each, known=known) if known.booked else recorded
-        return await self.book(request, todays, known=before)
+                    return await self.book(request, each, epoch=known.epoch) if known.booked else recorded
+        return await self._book(request, todays, plan, wish, known=before)
 
     async def life(self, customer_id: str) -> str:
         """The `epoch` to book in after a look at the record."""
