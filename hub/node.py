@@ -357,9 +357,9 @@ class Node:
                 max_message=settings.max_message_bytes,
                 max_outbox=settings.max_outbox_bytes,
                 gate=self.upgrades,
+                ping_interval_s=settings.ping_interval_seconds,
+                ping_timeout_s=settings.ping_timeout_seconds,
             ),
-            ping_interval_s=settings.ping_interval_seconds,
-            ping_timeout_s=settings.ping_timeout_seconds,
         )
         return HubServer(config, registry=self.registry, gate=self.upgrades, drain_seconds=drain_seconds)
 

@@ -31,6 +31,7 @@ class Host(Protocol):
     async def join(self, connection: "Connection", hello: client.Hello) -> None: ...
     async def answer(self, connection: "Connection", message: client.ClientMessage) -> dict[str, Any]: ...
     def active(self, connection: "Connection") -> None: ...
+    def lost(self, connection: "Connection") -> None: ...
     def failed(self, error: BaseException) -> ErrorBody: ...
 
 
@@ -164,9 +165,14 @@ class Connection:
 
     # In
 
-    def received(self, event: dict[str, Any]) -> None:
-        """A frame's payload came."""
-        text, data = event.get("text"), event.get("bytes")
+    def gone(self) -> None:
+        """Synchronously: from this step on no frame may be written."""
+        self.lost = True
+        self.forget_timers()
+        self._host.lost(self)
+
+    def received(self, text: str | None, data: bytes) -> None:
+        """A message came, as text or as data."""
         if (text is None) is not self._binary or self._protocol.close_sent:
             if not self._protocol.close_sent:
                 kind = "binary" if self._binary else "text"
@@ -176,9 +182,7 @@ class Connection:
             self.refuse(Refused("too_fast", "Too many messages."), Close.TOO_FAST)
             return
         try:
-            message = codec.decode_message(
-                data if text is None and data is not None else (text or "").encode(), binary=self._binary
-            )
+            message = codec.decode_message(data, binary=self._binary)
         except codec.InvalidMessage as error:
             self._complain(error)
             return

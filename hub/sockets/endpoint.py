@@ -18,7 +18,7 @@ from hub.identity import Identity, TokenVerifier, bearer
 from hub.limiter import Allowances, Bucket
 from hub.ports import Bus, Clock, Directory, PresenceStore
 from hub.sockets.connection import Connection
-from hub.sockets.protocol import EXTENSION
+from hub.sockets.protocol import EXTENSION, HubProtocol
 from hub.sockets.registry import Registry
 from hub.sockets.requests import REQUESTS
 from hub.wire import client, codec, hints
@@ -85,19 +85,17 @@ class SocketEndpoint:
             return
         offered = scope["subprotocols"]
         chosen = next((name for name in offered if name in codec.SUBPROTOCOLS), None)
+        protocol: HubProtocol = scope["extensions"][EXTENSION]
+        await send({"type": "websocket.accept", "subprotocol": chosen})
         connection = Connection(
             self,
-            scope["extensions"][EXTENSION],
+            protocol,
             binary=chosen == codec.MSGPACK,
             bucket=Bucket(self._limits.messages_per_second, time.monotonic),
             hello_timeout=self._limits.hello_timeout_s,
             header_token=bearer(headers.get(b"authorization")),
         )
-        scope["extensions"][EXTENSION].on_lost = lambda: self._lost(connection)
-        await send({"type": "websocket.accept", "subprotocol": chosen})
-        del scope, headers, offered, send
-        while (event := await receive())["type"] == "websocket.receive":
-            connection.received(event)  # type: ignore[arg-type]  # an ASGI event is a dict
+        protocol.attach(connection)
 
     # Joining and leaving
 
@@ -273,10 +271,7 @@ class SocketEndpoint:
             return ([queue_item(mine, now)] if mine else []), False
         return [], False
 
-    def _lost(self, connection: Connection) -> None:
-        """Synchronously: from this step on no frame may be written."""
-        connection.lost = True
-        connection.forget_timers()
+    def lost(self, connection: Connection) -> None:
         if self.registry.remove(connection) or connection.entered is not None:
             self.spawn(self._leave(connection))
 

@@ -1,21 +1,24 @@
 """uvicorn's sans-I/O WebSocket protocol with what a hub needs besides: frames that were encoded once, a
-bounded outbox, closing from synchronous code, word of a loss in the very moment, and no token in any log."""
+bounded outbox, closing from synchronous code, messages and word of a loss in the very moment, pings from one
+timer for all, and no token in any log."""
 
 import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.frames import Frame
 from websockets.http11 import Request
+from websockets.streams import StreamReader
 
 from hub.limiter import Bucket
+from hub.sockets.heartbeat import Heartbeat
 from hub.wire import codec
 from hub.wire.closing import Close
 from hub.wire.http import PROBLEM_JSON, problem
@@ -24,6 +27,10 @@ EXTENSION = "hub.socket"
 """Name of the ASGI extension under which an endpoint finds its `HubProtocol`."""
 
 _FRAGMENTS = 64
+_PONG = b"\x8a\x84"
+"""The head of a pong with four bytes, as clients send it: a key follows, and then the number under it."""
+_PONG_SIZE = 10
+_AT_EOF = StreamReader.at_eof.__code__
 _CONTROL_FRAMES_A_SECOND = 20
 _BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _DRAINING = codec.encode_json(problem(503, "draining", "The node is restarting; connect again.")).decode()
@@ -40,13 +47,34 @@ class UpgradeGate:
     refusing = False
 
 
-def protocol_class(*, max_message: int, max_outbox: int, gate: UpgradeGate) -> type[WebSocketsSansIOProtocol]:
+class Listener(Protocol):
+    """Who has a socket: gets every message, as text or as data, and in the end the news that it is lost."""
+
+    def received(self, text: str | None, data: bytes) -> None: ...
+    def gone(self) -> None: ...
+
+
+class _Nobody(asyncio.Queue[Any]):
+    """The queue of an application that has returned."""
+
+    def put_nowait(self, item: Any) -> None:
+        """Nobody reads it."""
+
+
+_NOBODY = _Nobody()
+_ALWAYS = asyncio.Event()
+
+
+def protocol_class(
+    *, max_message: int, max_outbox: int, gate: UpgradeGate, ping_interval_s: float, ping_timeout_s: float
+) -> type[WebSocketsSansIOProtocol]:
     """The class to give to uvicorn's `ws` option."""
 
     class Bound(HubProtocol):
         MAX_MESSAGE = max_message
         MAX_OUTBOX = max_outbox
         GATE = gate
+        HEARTBEAT = Heartbeat(ping_interval_s, ping_timeout_s)
 
     return Bound
 
@@ -56,6 +84,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
     MAX_OUTBOX = 1_048_576
     LINGER_S = 2.0
     GATE = UpgradeGate()
+    HEARTBEAT: Heartbeat
 
     def __init__(
         self,
@@ -70,13 +99,30 @@ class HubProtocol(WebSocketsSansIOProtocol):
         self.conn.debug = False
         self.conn.max_message_size = None
         self.conn.max_fragment_size = self.MAX_MESSAGE
-        self.on_lost: Callable[[], None] | None = None
+        self.pinged: int | None = None
+        self.slot = 0
+        self._listener: Listener | None = None
+        self._told = False
         self._fd: int | None = None
         self._size = 0
         self._fragments = 0
         self._control = Bucket(_CONTROL_FRAMES_A_SECOND, self.loop.time)
 
     # What the hub calls
+
+    def attach(self, listener: Listener) -> None:
+        """Once accepted. From here on messages go to the listener at once, and the application may return: no
+        task with its coroutines, queue and events is kept for a socket that has nothing to say."""
+        early, self.queue = self.queue, _NOBODY
+        self.writable = _ALWAYS
+        self._listener = listener
+        while not early.empty():
+            event = early.get_nowait()
+            if event["type"] == "websocket.receive":
+                listener.received(event.get("text"), event.get("bytes") or b"")
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def write_frame(self, data: bytes) -> bool:
         """Put a whole frame on its way; False where the socket is closing. A consumer who does not keep up is
@@ -123,9 +169,44 @@ class HubProtocol(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
         self._abort_later()
 
+    def ping(self, frame: bytes) -> None:
+        self.write_frame(frame)
+
     # What uvicorn calls
 
+    async def run_asgi(self) -> None:
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            return
+        except Exception:
+            self.logger.exception("socket_failed")
+            self.send_500_response()
+        if self._listener is None and self.close_timer is None:
+            self.transport.close()
+
+    def start_keepalive(self) -> None:
+        self.HEARTBEAT.join(self)
+
+    def stop_keepalive(self) -> None:
+        self.HEARTBEAT.leave(self)
+        self.pinged = None
+
+    def pause_writing(self) -> None:
+        if self._listener is None:
+            super().pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._listener is None:
+            super().resume_writing()
+
     def data_received(self, data: bytes) -> None:
+        # Most of what comes is the answer to a ping, alone: that spares it the parser, three times its cost.
+        if len(data) == _PONG_SIZE and data.startswith(_PONG) and self._between_frames():
+            key, number = int.from_bytes(data[2:6]), int.from_bytes(data[6:])
+            if key ^ number == self.pinged:
+                self.pinged = None
+                return
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.transport.is_closing():
             # uvicorn leaves a handshake that cannot be read without an answer.
@@ -168,15 +249,20 @@ class HubProtocol(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
     def send_receive_event_to_app(self) -> None:
+        data, text = b"".join(self.frames), None
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
-                b"".join(self.frames).decode()
+                text = data.decode()
             except UnicodeDecodeError:
                 # uvicorn would log what came, as a mistake of ours.
                 self.frames = []
                 self.close_with(Close.NOT_UTF8, "Text is UTF-8.")
                 return
-        super().send_receive_event_to_app()
+        if self._listener is None or self.close_sent:
+            super().send_receive_event_to_app()
+        else:
+            self.frames = []
+            self._listener.received(text, data)
 
     def handle_ping(self) -> None:
         pong = b"".join(self.conn.data_to_send())
@@ -184,8 +270,8 @@ class HubProtocol(WebSocketsSansIOProtocol):
             self.write_frame(pong)
 
     def handle_pong(self, event: Frame) -> None:
-        if self._control_frame():
-            super().handle_pong(event)
+        if self._control_frame() and len(event.data) == 4 and int.from_bytes(event.data) == self.pinged:
+            self.pinged = None
 
     def _control_frame(self) -> bool:
         """Whether there may be one more; no client needs as many as there may be messages."""
@@ -235,6 +321,13 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def _lose(self) -> None:
         self._fd = None
-        if self.on_lost is not None:
-            told, self.on_lost = self.on_lost, None
-            told()
+        if self._listener is not None and not self._told:
+            self._told = True
+            self._listener.gone()
+
+    def _between_frames(self) -> bool:
+        """Whether the parser waits for the beginning of a frame."""
+        waiting: Any = self.conn.parser
+        while waiting is not None and waiting.gi_code is not _AT_EOF:
+            waiting = waiting.gi_yieldfrom
+        return waiting is not None and self.handshake_complete and not self.close_sent

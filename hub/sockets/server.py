@@ -34,9 +34,7 @@ _LAST_S = 3
 _AT_ONCE_S = 1
 
 
-def server_config(
-    application: Any, protocol: type[asyncio.Protocol], *, ping_interval_s: float, ping_timeout_s: float
-) -> uvicorn.Config:
+def server_config(application: Any, protocol: type[asyncio.Protocol]) -> uvicorn.Config:
     """How uvicorn serves a node; its own logs stay silent, they would show tokens."""
     return uvicorn.Config(
         application,
@@ -47,8 +45,6 @@ def server_config(
         log_config=None,
         access_log=False,
         server_header=False,
-        ws_ping_interval=ping_interval_s,
-        ws_ping_timeout=ping_timeout_s,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=_LAST_S,
         backlog=4096,

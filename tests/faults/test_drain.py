@@ -215,7 +215,8 @@ async def test_workers_are_replaced_when_they_die_and_drain_when_told(
         return {str(name) for name in await one_node.redis.zrange("hub:nodes", 0, -1)}
 
     async def both() -> bool:
-        return len(await workers()) == 2
+        described = [await one_node.redis.exists(f"hub:node:{name}") for name in await workers()]
+        return described == [1, 1]
 
     await until(both)
     before = await workers()

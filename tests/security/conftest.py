@@ -51,9 +51,15 @@ def bare() -> Serve:
     async def serve(
         application: Application, *, http: type[HubHttpProtocol] = HubHttpProtocol, max_outbox: int = 65_536
     ) -> AsyncIterator[Bare]:
-        sockets = protocol_class(max_message=16_384, max_outbox=max_outbox, gate=UpgradeGate())
+        sockets = protocol_class(
+            max_message=16_384,
+            max_outbox=max_outbox,
+            gate=UpgradeGate(),
+            ping_interval_s=10,
+            ping_timeout_s=5,
+        )
         sockets.LINGER_S = 0.1  # type: ignore[attr-defined]  # it is one of ours
-        config = server_config(application, sockets, ping_interval_s=10, ping_timeout_s=5)
+        config = server_config(application, sockets)
         config.http = http
         config.port = 0
         server = Server(config)
