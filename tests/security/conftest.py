@@ -45,18 +45,23 @@ Serve = Callable[..., AbstractAsyncContextManager[Bare]]
 
 @pytest.fixture
 def bare() -> Serve:
-    """A server of this process: `bare(application, http=…, max_outbox=…)`."""
+    """A server of this process: `bare(application, http=…, max_outbox=…, ping_s=…, pong_s=…)`."""
 
     @contextlib.asynccontextmanager
     async def serve(
-        application: Application, *, http: type[HubHttpProtocol] = HubHttpProtocol, max_outbox: int = 65_536
+        application: Application,
+        *,
+        http: type[HubHttpProtocol] = HubHttpProtocol,
+        max_outbox: int = 65_536,
+        ping_s: float = 10,
+        pong_s: float = 5,
     ) -> AsyncIterator[Bare]:
         sockets = protocol_class(
             max_message=16_384,
             max_outbox=max_outbox,
             gate=UpgradeGate(),
-            ping_interval_s=10,
-            ping_timeout_s=5,
+            ping_interval_s=ping_s,
+            ping_timeout_s=pong_s,
         )
         sockets.LINGER_S = 0.1  # type: ignore[attr-defined]  # it is one of ours
         config = server_config(application, sockets)
