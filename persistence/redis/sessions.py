@@ -16,6 +16,7 @@ from persistence.redis import keys, scripts
 from persistence.redis.client import RedisClient
 from persistence.redis.codec import changes, session_from
 from persistence.redis.live import found, restore, scored
+from persistence.redis.together import Together
 
 COMMIT_WITHIN_MS = 3_000
 """A commit that reaches the store later than this after its load is refused: its author has given up."""
@@ -27,6 +28,8 @@ class RedisSessions:
     def __init__(self, client: RedisClient, shards: int) -> None:
         self._client = client
         self.shards = shards
+        self._offers = Together(self._offered_to)
+        self._newest = Together(self._open_newest)
 
     def shard(self, session_id: str) -> int:
         return shard_of_session(session_id, self.shards)
@@ -129,10 +132,21 @@ class RedisSessions:
 
     async def offered_to(self, mechanic_id: str) -> list[Session]:
         """The sessions whose turn is this mechanic's."""
-        commands = [("SMEMBERS", keys.offers(shard, mechanic_id)) for shard in range(self.shards)]
-        members = await self._read(commands)
-        found = await self.get([session_of(member) for part in members for member in part])
-        return [s for s in found if s is not None and s.offered_to == mechanic_id]
+        return await self._offers.ask(mechanic_id)
+
+    async def _offered_to(self, mechanic_ids: Sequence[str]) -> dict[str, list[Session]]:
+        """A command a shard, however many ask: when everybody comes back at once, this is most of what they
+        want to know, and mostly nothing."""
+        commands = [
+            ("SUNION", *(keys.offers(shard, mechanic_id) for mechanic_id in mechanic_ids))
+            for shard in range(self.shards)
+        ]
+        found: dict[str, list[Session]] = {mechanic_id: [] for mechanic_id in mechanic_ids}
+        members = {member for part in await self._read(commands) for member in part}
+        for session in await self.get([session_of(member) for member in members]):
+            if session is not None and session.offered_to in found:
+                found[session.offered_to].append(session)
+        return found
 
     async def held_by(self, mechanic_id: str) -> list[Session]:
         shard = shard_of_user(mechanic_id, self.shards)
@@ -141,6 +155,13 @@ class RedisSessions:
 
     async def open(self, limit: int, *, before: tuple[int, str] | None = None) -> list[Session]:
         """Open requests, newest first, from before a (opened at, assignment) on."""
+        return await (self._newest.ask(limit) if before is None else self._open(limit, before))
+
+    async def _open_newest(self, limits: Sequence[int]) -> dict[int, list[Session]]:
+        longest = await self._open(max(limits))
+        return {limit: longest[:limit] for limit in limits}
+
+    async def _open(self, limit: int, before: tuple[int, str] | None = None) -> list[Session]:
         top = f"{before[0]}" if before else "+inf"
         slack = 64 if before else 0
         places = await self._places(top, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + slack)
