@@ -187,6 +187,8 @@ class RedisSessions:
 
     async def declined_by(self, mechanic_id: str, sessions: Sequence[Session]) -> set[str]:
         """Those of the sessions that this mechanic has declined."""
+        if not sessions:
+            return set()
         commands = [("SISMEMBER", keys.declined(self.shard(s.id), s.id), mechanic_id) for s in sessions]
         replies = await self._read(commands)
         return {s.id for s, declined in zip(sessions, replies, strict=True) if declined}
