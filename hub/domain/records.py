@@ -168,14 +168,14 @@ class Lease(Struct, frozen=True, kw_only=True):
 
 class Places(Struct, frozen=True, kw_only=True):
     """Some of what the store holds. Claims are by customer, `open` by shard, `offers` by shard and mechanic,
-    `work` and `presence` by mechanic."""
+    `work` by mechanic, `connected` by user."""
 
     sessions: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
     open: tuple[int, ...] = ()
     offers: tuple[tuple[int, str], ...] = ()
     work: tuple[str, ...] = ()
-    presence: tuple[str, ...] = ()
+    connected: tuple[str, ...] = ()
 
 
 class Looked(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """The journal writer: brings what was committed in Redis into Postgres.
 
 Any node may write any shard: the cursor's row in Postgres is locked by whoever does, and others pass it by.
-A node is woken by its own commits, and looks once a second at the shards where it is first, so that entries
+A node is woken by its own commits, and looks every two seconds where it is first, so that entries
 of a node that died are written too, and what it wrote is trimmed.
 
 While a store is away everything waits. A shard that the record refuses, or whose entries this node cannot
@@ -22,7 +22,7 @@ from hub.ports import JournalStore, RecordWriter, SessionStore
 
 logger = logging.getLogger("hub.loops.journal")
 
-_POLL_S = 1.0
+_POLL_S = 2.0
 _PAGE = 500
 _BACK_OFF_S = (0.05, 0.1, 0.5, 1.0, 2.0, 5.0)
 _SKIPPED_S = 0.01

@@ -72,6 +72,7 @@ class Reconciler:
         self._settled_ms = settled_ms
         self._customer = _BEFORE_ALL
         self._cursor = "0"
+        self._connected: set[str] = set()
         self._noted = False
         self._reported: asyncio.Queue[str] = asyncio.Queue(10_000)
 
@@ -194,10 +195,13 @@ class Reconciler:
         compared = 0
         for _ in range(_STEPS):
             self._cursor, places = await self._survey.walk(self._cursor)
+            self._connected.update(places.connected)
             await self._check_sessions(look, self._mine(look, places.sessions))
             await self._check_leftovers(look, places)
             await self._check_people(look, places)
             compared += len(places.sessions)
+            if self._cursor == "0":
+                await self._check_presence(look)
             if self._cursor == "0" or compared >= _SHARE:
                 return
             await asyncio.sleep(_BREATH_S if places.sessions else 0)
@@ -265,8 +269,12 @@ class Reconciler:
                     await self._dispatcher.align_work(session_id, mechanic_id)
                     version = session.version if session else 0
                     self._mender.note("work_left", session_id, version, look.now)
-        presence = self._dispatcher.presence
-        present = [person for person in places.presence if presence.shard(person) in look.shards]
-        for mechanic_id in await self._survey.abandoned(present):
+
+    async def _check_presence(self, look: Look) -> None:
+        """At the end of a walk, of those who look present whose connections were not met on it: to ask after
+        everybody's would be most of what idle sockets cost."""
+        connected, self._connected = self._connected, set()
+        doubtful = await self._survey.present(look.shards) - connected
+        for mechanic_id in await self._survey.abandoned(list(doubtful)):
             await self._survey.end_grace(mechanic_id, look.now)
             self._mender.note("grace_missing", mechanic_id, 0, look.now)

@@ -43,6 +43,10 @@ class BatchedCache(Generic[V]):
         while len(self._values) > self._capacity:
             self._values.popitem(last=False)
 
+    def keys(self) -> list[str]:
+        """All that are known."""
+        return list(self._values)
+
     def __contains__(self, key: str) -> bool:
         """Whether `get` has the value at once."""
         return key in self._values
@@ -59,7 +63,7 @@ class BatchedCache(Generic[V]):
     async def refresh(self, keys: Iterable[str] | None = None) -> set[str]:
         """Read again those of the keys (None: all) that are known; which have changed."""
         if keys is None:
-            return await self.load(list(self._values))
+            return await self.load(self.keys())
         return await self.load([key for key in set(keys) if self._concerns(key)])
 
     async def load(self, keys: Sequence[str]) -> set[str]:

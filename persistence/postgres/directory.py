@@ -64,6 +64,7 @@ class PostgresDirectory:
         self._mechanics: BatchedCache[Mechanic | None] = BatchedCache(self._read_mechanics, None, capacity)
         self._favorites: BatchedCache[tuple[str, ...]] = BatchedCache(self._read_favorites, (), capacity)
         self._tables: BatchedCache[Mapping[str, Any]] = BatchedCache(self._read_tables, {}, len(_WHOLE))
+        self._seen: tuple[object, ...] | None = None
         self._heard: dict[tuple[str, str], None] = {}
         self._woken = asyncio.Event()
         self.listening = asyncio.Event()
@@ -135,18 +136,28 @@ class PostgresDirectory:
             tasks.create_task(self._poll())
 
     async def step(self) -> None:
-        """One poll: read everything known again. Raises `StoreFailed`; what was known stays."""
-        await self.refresh()
+        """One poll: read everything known again where any of it has changed, which is mostly told before.
+        Raises `StoreFailed`; what was known stays."""
+        known = self._mechanics.keys(), self._favorites.keys()
+        (row,) = await self._postgres.fetch(_QUERIES["digest"], *known)
+        seen = (*map(len, known), row["digest"])
+        if seen == self._seen:
+            await self._refresh_tables()
+        else:
+            await self.refresh()
+            self._seen = seen  # of before it was read: what changes meanwhile is another digest
 
     async def refresh(self) -> None:
         """Read all that is known again, and the small tables in any case."""
-        mechanics, favorites, tables = await asyncio.gather(
-            self._mechanics.refresh(), self._favorites.refresh(), self._tables.load(_WHOLE)
+        mechanics, favorites, _ = await asyncio.gather(
+            self._mechanics.refresh(), self._favorites.refresh(), self._refresh_tables()
         )
         for table, keys in zip(_KEYED, (mechanics, favorites), strict=True):
             for key in keys:
                 self._tell(table, key)
-        for table in tables:
+
+    async def _refresh_tables(self) -> None:
+        for table in await self._tables.load(_WHOLE):
             self._tell(table, None)
 
     async def _poll(self) -> None:

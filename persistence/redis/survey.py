@@ -1,7 +1,7 @@
 """Looking through all of Redis in bounded steps, for what has no index or has lost its place in one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgpack  # type: ignore[import-untyped]  # ships neither stubs nor a marker
 import msgspec
@@ -15,9 +15,9 @@ from persistence.redis.client import RedisClient
 from persistence.redis.codec import session_from, whole
 
 _SCAN_COUNT = 500
-_PLACES = "hub:{*}:[saowlp]*"
+_PLACES = "hub:{*}:[sacowl]*"
 """Sessions, claims (active), offers and open, work, live, presence; few other keys begin so."""
-_PLACE = re.compile(r"hub:\{(\d+)\}:(session|active|open|offers|work|live|presence)(?::([0-9a-f-]{36}))?")
+_PLACE = re.compile(r"hub:\{(\d+)\}:(session|active|open|offers|work|live|conns)(?::([0-9a-f-]{36}))?")
 
 
 class RedisSurvey:
@@ -39,7 +39,7 @@ class RedisSurvey:
             open=tuple(shard for shard, _ in found.get("open", ())),
             offers=tuple(found.get("offers", ())),
             work=tuple({rest for kind in ("work", "live") for _, rest in found.get(kind, ())}),
-            presence=tuple(rest for _, rest in found.get("presence", ())),
+            connected=tuple(rest for _, rest in found.get("conns", ())),
         )
 
     async def align(self, session: Session, epoch: str) -> Sequence[str]:
@@ -144,6 +144,15 @@ class RedisSurvey:
         shards = {self._shard(session_id), shard_of_user(mechanic_id, self.shards)}
         scores = await self._client.calls([("ZSCORE", keys.deadlines(s), member) for s in shards])
         return any(score is not None for score in scores)
+
+    async def present(self, shards: Iterable[int]) -> set[str]:
+        """Mechanics who look present to others."""
+        commands = [
+            ("ZRANGE", index(shard), 0, -1)
+            for shard in shards
+            for index in (keys.online, keys.busy, keys.away)
+        ]
+        return {member for members in await self._client.calls(commands) for member in members}
 
     async def abandoned(self, mechanic_ids: Sequence[str]) -> list[str]:
         """Mechanics who look present without a connection, and whom no grace period will end."""

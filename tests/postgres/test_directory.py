@@ -199,6 +199,13 @@ async def test_a_change_without_notification_is_found_by_the_poll(
         ("feature_flags", None),
         ("plans", None),
     }
+    await directory.step()
+    await connection.execute("update mechanics set last_name = 'Tully'")
+    await directory.step()
+    assert await directory.mechanic(mia) == Mechanic(id=mia, name="Mia Tully", approved=True)
+    await connection.execute("delete from customer_favorites")
+    await directory.step()
+    assert await directory.favorites(cora) == ()
 
 
 async def test_a_lost_listener_comes_back_and_catches_up(

@@ -11,6 +11,14 @@ select customer_id::text as id, array_agg(mechanic_id::text order by rank, creat
 from customer_favorites where customer_id = any ($1::uuid[])
 group by customer_id
 
+-- name: digest
+-- $1 ids of mechanics, $2 ids of customers; another text whenever one of their rows is another
+select concat_ws(' ',
+  (select sum(hashtextextended(concat_ws('|', id, first_name, last_name, status, priority_window_minutes), 0))
+   from mechanics where id = any ($1::uuid[])),
+  (select sum(hashtextextended(concat_ws('|', customer_id, mechanic_id, rank, created_at), 0))
+   from customer_favorites where customer_id = any ($2::uuid[]))) as digest
+
 -- name: plans
 select plan_code, name, session_type, price_cents, credits, priority_window_minutes, is_active
 from plans order by price_cents, plan_code
