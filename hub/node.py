@@ -20,7 +20,7 @@ from hub.checkout import CheckoutDesk
 from hub.clock import StoreClock
 from hub.desk import Desk
 from hub.dispatch import Dispatcher, DispatchPolicy, Gate
-from hub.domain.model import Session
+from hub.domain.model import Session, Status
 from hub.domain.records import JournalEntry
 from hub.identity import TokenVerifier
 from hub.loops.bus_listener import BusListener
@@ -42,12 +42,13 @@ from hub.settings import Settings, SettingsError
 from hub.sockets.endpoint import Receive, Scope, Send, SocketEndpoint, SocketLimits
 from hub.sockets.fanout import Fanout
 from hub.sockets.hearing import Hearing
+from hub.sockets.presence_copy import PresenceCopy
 from hub.sockets.protocol import UpgradeGate, protocol_class
 from hub.sockets.registry import Registry
 from hub.sockets.server import HubServer, server_config
 from hub.wire import hints
 from hub.wire.announce import Announcer
-from hub.wire.hints import Hint, Remembered, Word
+from hub.wire.hints import Hint, PresenceChange, Remembered, Word
 from hub.wire.http import Obstacle
 
 logger = logging.getLogger("hub.node")
@@ -180,6 +181,7 @@ class Node:
             alarm=self.metrics.alarm,
         )
         self.mirror = PresenceMirror(record=stores.record, ranks=self._ranks, shards=self.settings.shards)
+        self._presence_copy = PresenceCopy(stores.presence, hears=self._hears)
         hearing = Hearing(
             node=self.id,
             fanout=self._fanout,
@@ -188,7 +190,7 @@ class Node:
             on_due=self.sweeper.wake,
             on_recorded=self._kept.recorded,
             on_remembered=lambda node, ahead: self.recovery.remembered(node, ahead),
-            on_presence=self.mirror.note,
+            on_presence=self._presence_changed,
             on_canary=lambda shard, turn: self.canary.heard(shard, turn),
         )
         self.listener = BusListener(
@@ -265,6 +267,7 @@ class Node:
                 desk=self.desk,
                 clock=self.clock,
                 capacity=self.settings.mechanic_capacity,
+                presence=self._presence_copy.states,
             ),
             *StripeApi(
                 checkout=self.checkout,
@@ -298,6 +301,10 @@ class Node:
             await self.endpoint(scope, receive, send)
         else:
             await self.http(scope, receive, send)
+
+    def _hears(self) -> bool:
+        """Whether what is said on the bus is heard here, and what is in the stores is the truth."""
+        return self.gate.is_open and self.listener.listening.is_set() and not self.canary.deaf
 
     def obstacles(self) -> list[Obstacle]:
         """What keeps this node from being ready."""
@@ -379,6 +386,10 @@ class Node:
     def _committed(self, entry: JournalEntry) -> None:
         self._kept.keep(entry)
         self.writer.committed(entry)
+
+    def _presence_changed(self, change: PresenceChange) -> None:
+        self._presence_copy.note(change)
+        self.mirror.note(change.mechanic_id, change.status is not Status.OFFLINE, change.last_seen)
 
     def _directory_changed(self, table: str, key: str | None) -> None:
         if table == "mechanics":

@@ -4,16 +4,14 @@ import time
 from collections.abc import Iterable
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect
 
+from hub.api.direct import DirectApplication
 from hub.api.docs import DocsApi
 from hub.api.operation import Operation, routes
 from hub.api.secure import SecureHeaders
-from hub.api.web import on_hang_up, on_http_error, on_hub_error, on_surprise
-from hub.domain.errors import HubError
+from hub.api.web import HANDLERS
 from hub.identity import TokenVerifier
 from hub.limiter import Allowances
 from hub.ports import Clock
@@ -26,9 +24,10 @@ def http_application(
     clock: Clock,
     origins: tuple[str, ...],
     requests_per_second: float = 200,
-) -> Starlette:
+) -> DirectApplication:
     """`requests_per_second`: what one customer or mechanic may ask of this node."""
     documented = list(operations)
+    everything = [*documented, *DocsApi(documented).operations()]
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(origins),
@@ -37,17 +36,12 @@ def http_application(
         expose_headers=["ETag", "Link", "Retry-After"],
     )
     application = Starlette(
-        routes=routes([*documented, *DocsApi(documented).operations()]),
+        routes=routes(everything),
         middleware=[Middleware(SecureHeaders), *([cors] if origins else [])],
-        exception_handlers={
-            HubError: on_hub_error,
-            HTTPException: on_http_error,
-            ClientDisconnect: on_hang_up,
-            Exception: on_surprise,
-        },
+        exception_handlers=HANDLERS,
     )
     application.router.redirect_slashes = False
     application.state.verifier = verifier
     application.state.clock = clock
     application.state.allowances = Allowances(requests_per_second, time.monotonic)
-    return application
+    return DirectApplication(everything, application, cross_origin=bool(origins))

@@ -68,7 +68,7 @@ def _document(path: str, handler: Any, media_type: str, kind: Any) -> Operation:
 
 def _kept(ask: Ask[None, None], body: bytes, media_type: str) -> Response:
     """Whoever has it asks whether it is still the same, so that an upgrade shows at once."""
-    return conditional(ask.request, body, media_type, Cache_Control="no-cache")
+    return conditional(ask.request, body, media_type, cache_control="no-cache")
 
 
 @cache

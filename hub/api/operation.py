@@ -27,7 +27,7 @@ Body = TypeVar("Body")
 ANYONE = frozenset(Role)
 ADMINS: frozenset[Role] = frozenset()
 """Nobody else: an admin may always."""
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Header(Struct, frozen=True, kw_only=True):
@@ -170,7 +170,7 @@ def routes(operations: Iterable[Operation]) -> list[Route]:
     """One route a path, so that a wrong method is told all the right ones."""
     by_path: dict[str, dict[str, Operation]] = defaultdict(dict)
     for each in operations:
-        by_path[each.path] |= dict.fromkeys(_METHODS if each.any_method else (each.method,), each)
+        by_path[each.path] |= dict.fromkeys(METHODS if each.any_method else (each.method,), each)
     return [_route(path, methods) for path, methods in by_path.items()]
 
 

@@ -6,7 +6,7 @@ from hub.api.favorites import FavoritesApi
 from hub.api.gone import GoneApi
 from hub.api.mechanic import MechanicApi
 from hub.api.operation import Operation
-from hub.api.presence import PresenceApi
+from hub.api.presence import PresenceApi, States
 from hub.api.statistics import StatisticsApi
 from hub.booking import BookingDesk
 from hub.desk import Desk
@@ -14,7 +14,7 @@ from hub.ports import Clock, Stores
 
 
 def people(
-    *, stores: Stores, booking: BookingDesk, desk: Desk, clock: Clock, capacity: int
+    *, stores: Stores, booking: BookingDesk, desk: Desk, clock: Clock, capacity: int, presence: States
 ) -> list[Operation]:
     directory = stores.directory
     return [
@@ -24,5 +24,5 @@ def people(
         *FavoritesApi(favorites=stores.favorites, directory=directory).operations(),
         *StatisticsApi(statistics=stores.statistics, desk=desk, capacity=capacity).operations(),
         *GoneApi().operations(),
-        *PresenceApi(presence=stores.presence, directory=directory).operations(),
+        *PresenceApi(presence=stores.presence, states=presence, directory=directory).operations(),
     ]

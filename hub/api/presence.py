@@ -1,12 +1,16 @@
 """Presence, for anyone with a token; customer apps poll it."""
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import lru_cache
+
 from starlette.responses import Response
 
 from hub.api.operation import ANYONE, Ask, Operation, operation
-from hub.api.web import conditional, cursor_text
+from hub.api.web import conditional, cursor_text, etag_of
 from hub.domain.errors import Refused
 from hub.domain.flags import FAVORITES_PRIORITY
 from hub.domain.ids import canonical
+from hub.domain.model import PresenceState
 from hub.ports import Directory, PresenceStore
 from hub.wire import codec
 from hub.wire.http import OnlineList, PresenceAnswer, PresenceQuery
@@ -15,10 +19,25 @@ from hub.wire.views import OFFLINE, PresenceView, presence_view
 
 _MAX_IDS = 500
 
+States = Callable[[Sequence[str]], Awaitable[Mapping[str, PresenceState]]]
+
+
+_UNKNOWN = PresenceState()
+
+
+@lru_cache(maxsize=4096)
+def _shown(state: PresenceState) -> tuple[bytes, str]:
+    """The answer's body and its ETag: made once for all who ask until it changes."""
+    body = codec.encode_json(presence_view(state))
+    return body, etag_of(body)
+
 
 class PresenceApi:
-    def __init__(self, *, presence: PresenceStore, directory: Directory) -> None:
+    """`states` gives the presence of some mechanics."""
+
+    def __init__(self, *, presence: PresenceStore, states: States, directory: Directory) -> None:
         self._presence = presence
+        self._states = states
         self._directory = directory
 
     def operations(self) -> list[Operation]:
@@ -36,8 +55,12 @@ class PresenceApi:
         if not flag.is_enabled:
             raise Refused("feature_not_enabled", "Favourites priority is switched off.")
         asked = ask.path("id")
-        body = codec.encode_json((await self._views([asked]))[asked])
-        return conditional(ask.request, body, "application/json", Cache_Control="private, max-age=1")
+        mechanic_id = canonical(asked)
+        state = (await self._states([mechanic_id]))[mechanic_id] if mechanic_id else _UNKNOWN
+        body, etag = _shown(state)
+        return conditional(
+            ask.request, body, "application/json", etag=etag, cache_control="private, max-age=1"
+        )
 
     async def many(self, ask: Ask[PresenceQuery, None]) -> PresenceAnswer | OnlineList:
         """The presence of up to 500 mechanics, or everyone who is online, longest first."""
@@ -67,5 +90,5 @@ class PresenceApi:
 
     async def _views(self, asked: list[str]) -> dict[str, PresenceView]:
         known = {mechanic_id: canonical(mechanic_id) for mechanic_id in asked}
-        states = await self._presence.states([c for c in known.values() if c is not None])
+        states = await self._states([c for c in known.values() if c is not None])
         return {m: presence_view(states[c]) if c is not None else OFFLINE for m, c in known.items()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Awaitable, Callable
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hub.api.secure import SECURE
@@ -47,13 +48,20 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     return Response(codec.encode_json(body), status, headers, media_type="application/json")
 
 
-def conditional(request: Request, body: bytes, media_type: str, **headers: str) -> Response:
+def etag_of(body: bytes) -> str:
+    return f'"{hashlib.blake2b(body, digest_size=8).hexdigest()}"'
+
+
+def conditional(
+    request: Request, body: bytes, media_type: str, *, etag: str | None = None, cache_control: str
+) -> Response:
     """The body with an ETag, or 304 where whoever asks has it already."""
-    etag = f'"{hashlib.blake2b(body, digest_size=8).hexdigest()}"'
-    headers = {"ETag": etag, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    asked = (tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(","))
-    if any(tag in (etag, "*") for tag in asked):
-        return Response(status_code=304, headers=headers)
+    etag = etag or etag_of(body)
+    headers = {"ETag": etag, "Cache-Control": cache_control}
+    if asked := request.headers.get("if-none-match"):
+        tags = [tag.strip().removeprefix("W/") for tag in asked.split(",")]
+        if etag in tags or "*" in tags:
+            return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type=media_type)
 
 
@@ -135,3 +143,12 @@ async def on_hang_up(request: Request, error: Exception) -> Response:
 async def on_surprise(request: Request, error: Exception) -> Response:
     logger.error("request_failed", extra={"path": request.url.path}, exc_info=error)
     return problem(500, "internal", "Something went wrong here.", headers=SECURE)
+
+
+HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    HubError: on_hub_error,
+    HTTPException: on_http_error,
+    ClientDisconnect: on_hang_up,
+    Exception: on_surprise,
+}
+"""What is answered to what was raised: the first kind that it is of."""

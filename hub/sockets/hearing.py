@@ -7,7 +7,6 @@ import msgspec
 
 from hub.dispatch import Dispatcher
 from hub.domain.ids import assignment_of, session_of
-from hub.domain.model import Status
 from hub.sockets.fanout import Fanout
 from hub.sockets.registry import Registry
 from hub.wire import hints
@@ -24,7 +23,7 @@ _LATELY_MS = 10_000
 
 class Hearing:
     """`on_due`, `on_recorded` (shard, epoch, cursor), `on_remembered` (node, shards that it was ahead in),
-    `on_presence` (mechanic, online, last seen) and `on_canary` (shard, turn) pass hints on to the loops."""
+    `on_presence` and `on_canary` (shard, turn) pass hints on to the loops."""
 
     def __init__(
         self,
@@ -36,7 +35,7 @@ class Hearing:
         on_due: Callable[[int], None],
         on_recorded: Callable[[int, str, str], None],
         on_remembered: Callable[[str, Iterable[int]], None],
-        on_presence: Callable[[str, bool, int | None], None],
+        on_presence: Callable[[PresenceChange], None],
         on_canary: Callable[[int, int], None],
     ) -> None:
         self._node = node
@@ -116,8 +115,7 @@ class Hearing:
         if hint.due is not None:
             self._on_due(hint.due)
         if hint.presence is not None:
-            change = hint.presence
-            self._on_presence(change.mechanic_id, change.status is not Status.OFFLINE, change.last_seen)
+            self._on_presence(hint.presence)
         if hint.loss:
             self._dispatcher.gate.suspect()
         if hint.recorded is not None:

@@ -2,9 +2,10 @@
 or fills memory with a head that never ends."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from hub.wire import codec
 from hub.wire.http import PROBLEM_JSON, problem
@@ -17,6 +18,10 @@ MAX_HEADERS = 100
 HEAD_S = 10.0
 BODY_S = 30.0
 STALL_S = 30.0
+
+
+AT_ONCE = "hub.http"
+"""Name of the ASGI extension under which an application finds what `answer_at_once` takes."""
 
 
 class _HeadTooLarge(Exception):
@@ -67,7 +72,10 @@ class HubHttpProtocol(HttpToolsProtocol):
             raise _HeadTooLarge
         self._in_head = False
         self._expect_within(self.BODY_S)
+        cycle = self.cycle
         super().on_headers_complete()
+        if self.cycle is not cycle:
+            self.scope["extensions"] = {AT_ONCE: self.cycle}  # type: ignore[dict-item]  # one of ours
 
     def on_message_complete(self) -> None:
         self._expect_nothing()
@@ -123,3 +131,27 @@ class HubHttpProtocol(HttpToolsProtocol):
         if self._due is not None:
             self._due.cancel()
             self._due = None
+
+
+async def answer_at_once(
+    cycle: RequestResponseCycle, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> None:
+    """A whole answer in one piece, with its length among the headers. uvicorn takes it in two and puts every
+    header through two regular expressions, which is a fifth of what a short answer costs."""
+    if cycle.flow.write_paused and not cycle.disconnected:
+        await cycle.flow.drain()
+    if cycle.disconnected:
+        return
+    lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
+    if not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    head = b"".join(lines)
+    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
+        raise ValueError("a header holds a line break")
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], head, body))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()

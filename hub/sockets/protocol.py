@@ -63,6 +63,7 @@ class _Nobody(asyncio.Queue[Any]):
 
 _NOBODY = _Nobody()
 _ALWAYS = asyncio.Event()
+_ALWAYS.set()
 
 
 def protocol_class(

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.applications import Starlette
 from starlette.routing import Route
 
 from hub.api.openapi import STATUS_OF
@@ -85,6 +86,20 @@ async def test_every_route_is_in_it_and_nothing_else(node: Node, document: dict[
     described = {(path, method) for path, methods in document["paths"].items() for method in methods}
     assert described <= routes
     assert {path for path, _ in routes - described} == {path for path, _ in RETIRED}
+
+
+async def test_every_operation_is_reached_the_short_way(
+    node: Node, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = Starlette()
+    nowhere.state = node.http._long_way.state
+    monkeypatch.setattr(node.http, "_long_way", nowhere)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(node.http), base_url="http://hub") as client:
+        for path, methods in document["paths"].items():
+            for method in methods:
+                answer = await client.request(method, re.sub(r"\{\w+\}", "x", path))
+                assert answer.status_code not in (404, 405), f"{method} {path}"
+                assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 async def test_what_is_retired_is_described_as_its_clients_called_it(document: dict[str, Any]) -> None:
