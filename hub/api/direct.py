@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from hub.api.operation import METHODS, Operation
 from hub.api.secure import SECURE
 from hub.api.web import HANDLERS
-from hub.sockets.http import AT_ONCE, answer_at_once
+from hub.wire.http import AT_ONCE
 
 _SECURE = [(name.lower().encode(), value.encode()) for name, value in SECURE.items()]
 
@@ -88,8 +88,8 @@ class DirectApplication:
         given = {name for name, _ in response.raw_headers}
         headers = [*response.raw_headers, *(pair for pair in _SECURE if pair[0] not in given)]
         body = bytes(response.body)
-        if (cycle := scope.get("extensions", {}).get(AT_ONCE)) is not None:
-            await answer_at_once(cycle, response.status_code, headers, body)
+        if (at_once := scope.get("extensions", {}).get(AT_ONCE)) is not None:
+            await at_once(response.status_code, headers, body)
             return
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -3,12 +3,13 @@ or fills memory with a head that never ends."""
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from hub.wire import codec
-from hub.wire.http import PROBLEM_JSON, problem
+from hub.wire.http import AT_ONCE, PROBLEM_JSON, problem
 
 MAX_HEAD = 32_768
 """Bytes of method, URL and headers together."""
@@ -18,10 +19,6 @@ MAX_HEADERS = 100
 HEAD_S = 10.0
 BODY_S = 30.0
 STALL_S = 30.0
-
-
-AT_ONCE = "hub.http"
-"""Name of the ASGI extension under which an application finds what `answer_at_once` takes."""
 
 
 class _HeadTooLarge(Exception):
@@ -75,7 +72,7 @@ class HubHttpProtocol(HttpToolsProtocol):
         cycle = self.cycle
         super().on_headers_complete()
         if self.cycle is not cycle:
-            self.scope["extensions"] = {AT_ONCE: self.cycle}  # type: ignore[dict-item]  # one of ours
+            self.scope["extensions"] = {AT_ONCE: partial(_answer, self.cycle)}  # type: ignore[dict-item]  # one of ours
 
     def on_message_complete(self) -> None:
         self._expect_nothing()
@@ -133,7 +130,7 @@ class HubHttpProtocol(HttpToolsProtocol):
             self._due = None
 
 
-async def answer_at_once(
+async def _answer(
     cycle: RequestResponseCycle, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
 ) -> None:
     """A whole answer in one piece, with its length among the headers. uvicorn takes it in two and puts every

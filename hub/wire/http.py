@@ -199,6 +199,8 @@ def request_answer(session: Session, now: int) -> RequestAnswer:
     )
 
 
+AT_ONCE = "hub.http"
+"""Name of the ASGI extension that writes an answer in one piece: (status, headers with its length, body)."""
 PROBLEM_JSON = "application/problem+json"
 
 

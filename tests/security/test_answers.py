@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from hub.sockets.http import AT_ONCE, answer_at_once
+from hub.wire.http import AT_ONCE
 from tests.security.conftest import Dial, Serve
 
 
@@ -17,7 +17,7 @@ class Teller:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body: bytes = scope["raw_path"]
         headers = [self._header, (b"content-length", b"%d" % len(body))]
-        await answer_at_once(scope["extensions"][AT_ONCE], 200, headers, body)
+        await scope["extensions"][AT_ONCE](200, headers, body)
 
 
 async def test_requests_that_come_together_are_answered_in_order(bare: Serve, dial: Dial) -> None:
