@@ -26,7 +26,7 @@ CAP_MS = 1_000
 
 STAGGER_MS = 50
 _PAGE = 500
-_AT_ONCE = 64
+_AT_ONCE = 32
 _WORST_DELAY_MS = 60_000
 
 _COMMANDS: dict[str, Callable[[], cmd.Command]] = {
@@ -85,19 +85,11 @@ class Sweeper:
         now = self._clock.now()
         shards = await self._worth_a_look(now)
         found = await asyncio.gather(*(self._sessions.due(shard, _PAGE) for shard in shards))
-        applied = 0
-        failure: Unavailable | None = None
         for shard, due in zip(shards, found, strict=True):
             self._clock.learn(due.now)
             self._looked[shard] = due.now
             self._heads[shard] = due.head
-            try:
-                applied += await self._apply(shard, due)
-            except Unavailable as error:
-                failure = error  # the other shards' deadlines do not wait for this one's
-        if failure is not None:
-            raise failure
-        return applied
+        return await self._apply(dict(zip(shards, found, strict=True)))
 
     async def _worth_a_look(self, now: int) -> list[int]:
         """Shards whose time has come and where something is due: known to be, or after a cheap look at them,
@@ -111,19 +103,29 @@ class Sweeper:
                 known.append(shard)
         return known
 
-    async def _apply(self, shard: int, due: Due) -> int:
-        gate = asyncio.Semaphore(_AT_ONCE)
+    async def _apply(self, found: dict[int, Due]) -> int:
+        """By a few hands that take one deadline after the other, whatever their shards: so that many at once
+        leave the event loop time for others. Where a store fails, that shard's are left for the next look."""
+        waiting = ((shard, member, at) for shard, due in found.items() for member, at in due.members)
+        failures: dict[int, Unavailable] = {}
 
-        async def one(member: str, at: int) -> bool:
-            async with gate:
-                return await self._apply_one(shard, member, at, due.now)
+        async def hand() -> int:
+            applied = 0
+            for shard, member, at in waiting:
+                if shard in failures:
+                    continue
+                try:
+                    applied += await self._apply_one(shard, member, at, found[shard].now)
+                except Unavailable as failure:
+                    failures[shard] = failure
+                    self._looked[shard] = 0
+            return applied
 
-        outcomes = await asyncio.gather(*(one(m, at) for m, at in due.members), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                self._looked[shard] = 0
-                raise outcome
-        return sum(outcome is True for outcome in outcomes)
+        hands = min(_AT_ONCE, sum(len(due.members) for due in found.values()))
+        applied = sum(await asyncio.gather(*(hand() for _ in range(hands))))
+        for failure in failures.values():
+            raise failure
+        return applied
 
     async def _apply_one(self, shard: int, member: str, at: int, now: int) -> bool:
         kind, _, rest = member.partition(":")

@@ -48,7 +48,7 @@ class UpgradeGate:
 
 
 class Listener(Protocol):
-    """Who has a socket: gets every message, as text or as data, and in the end the news that it is lost."""
+    """Who has a socket: gets every message's data, decoded where it is text, and at last news of its loss."""
 
     def received(self, text: str | None, data: bytes) -> None: ...
     def gone(self) -> None: ...
@@ -118,9 +118,10 @@ class HubProtocol(WebSocketsSansIOProtocol):
         self.writable = _ALWAYS
         self._listener = listener
         while not early.empty():
-            event = early.get_nowait()
+            event: Any = early.get_nowait()
             if event["type"] == "websocket.receive":
-                listener.received(event.get("text"), event.get("bytes") or b"")
+                text = event.get("text")
+                listener.received(text, event["bytes"] if text is None else text.encode())
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()

@@ -11,7 +11,9 @@ from pathlib import Path
 import jwt
 import psutil
 import pytest
+from click.testing import CliRunner
 
+from hub.cli import main
 from tests.e2e.world import PATIENCE_S, SECRET, Hub, World, world_of
 
 
@@ -256,8 +258,8 @@ def test_migrations_by_command(hub: Hub) -> None:
 
 
 def test_help_everywhere() -> None:
+    assert "Usage:" in run("--help").stdout
     for command in (
-        [],
         ["dev"],
         ["serve"],
         ["migrate"],
@@ -266,6 +268,6 @@ def test_help_everywhere() -> None:
         ["flag"],
         ["simulate"],
     ):
-        result = run(*command, "--help")
-        assert result.returncode == 0, command
-        assert "Usage:" in result.stdout
+        result = CliRunner().invoke(main, [*command, "--help"])
+        assert result.exit_code == 0, command
+        assert "Usage:" in result.output

@@ -1,6 +1,6 @@
 """Sessions as fields that a person can read on a dashboard, and back."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -10,17 +10,23 @@ from persistence.redis.codec import FIELDS, changes, fields_of, session_from
 from tests.domain.samples import ANA, BEN, after, booked, online
 from tests.redis.strategies import sessions
 
+# A session has forty fields, and drawing one takes longer than what is tried with it.
+enough = settings(max_examples=100, deadline=None)
 
+
+@enough
 @given(sessions())
 def test_every_session_survives_the_hash(session: Session) -> None:
     assert session_from(fields_of(session)) == session
 
 
+@enough
 @given(sessions())
 def test_a_script_answers_with_a_flat_list(session: Session) -> None:
     assert session_from([part for pair in fields_of(session).items() for part in pair]) == session
 
 
+@enough
 @given(sessions(), sessions(version=2))
 def test_the_changes_lead_from_one_session_to_the_other(before: Session, after: Session) -> None:
     write, drop = changes(before, after)
@@ -33,6 +39,7 @@ def test_the_changes_lead_from_one_session_to_the_other(before: Session, after: 
     assert all(fields_of(before).get(name) != text for name, text in written.items())
 
 
+@enough
 @given(sessions())
 def test_a_new_session_is_written_whole(session: Session) -> None:
     write, drop = changes(None, session)
@@ -41,6 +48,7 @@ def test_a_new_session_is_written_whole(session: Session) -> None:
     assert drop == []
 
 
+@enough
 @given(st.sampled_from(["commands", "unknown"]), sessions())
 def test_fields_that_are_not_the_session_are_passed_over(name: str, session: Session) -> None:
     assert session_from({**fields_of(session), name: "x"}) == session

@@ -17,7 +17,7 @@ class Ear:
     """An application that hands its sockets over and returns; it remembers what came."""
 
     def __init__(self) -> None:
-        self.messages: asyncio.Queue[str | None] = asyncio.Queue()
+        self.messages: asyncio.Queue[tuple[str | None, bytes]] = asyncio.Queue()
         self.lost = asyncio.Event()
         self.protocol: asyncio.Future[HubProtocol] = asyncio.get_running_loop().create_future()
         self.may_open = asyncio.Event()
@@ -32,7 +32,7 @@ class Ear:
         protocol.attach(self)
 
     def received(self, text: str | None, data: bytes) -> None:
-        self.messages.put_nowait(text)
+        self.messages.put_nowait((text, data))
 
     def gone(self) -> None:
         self.lost.set()
@@ -56,7 +56,7 @@ async def test_who_answers_stays_however_the_answer_comes(bare: Serve, dial: Dia
             await wire.send(answer[:3])
             await wire.send(answer[3:])
             await wire.send(frame(PONG, await pinged(wire)) + frame(TEXT, b"still here"))
-            assert await ear.messages.get() == "still here"
+            assert await ear.messages.get() == ("still here", b"still here")
         assert not ear.lost.is_set()
 
 
@@ -97,6 +97,7 @@ async def test_what_came_before_the_socket_was_accepted_is_heard(bare: Serve, di
         ear.may_open.set()
         assert b" 101 " in await wire.head()
         await wire.send(frame(TEXT, b"later"))
-        assert [await ear.messages.get(), await ear.messages.get()] == ["early", "later"]
+        heard = [await ear.messages.get(), await ear.messages.get()]
+        assert heard == [("early", b"early"), ("later", b"later")]
         await wire.hang_up()
         await ear.lost.wait()
