@@ -11,7 +11,7 @@ from tests.domain.samples import ANA, BEN, after, booked, online
 from tests.redis.strategies import sessions
 
 # A session has forty fields, and drawing one takes longer than what is tried with it.
-enough = settings(max_examples=100, deadline=None)
+enough = settings(max_examples=60, deadline=None)
 
 
 @enough
