@@ -7,6 +7,7 @@ the record knows better and begins new lives last. What was decided in an earlie
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
@@ -28,14 +29,15 @@ _LOOK_EVERY = 10
 _AGAIN_S = 0.2
 _ASK_S = 0.05
 _SAY_EVERY = 100
+_SAYING_S = 0.5
 _LOCK = 0x6875_6252
 """The advisory lock's number: any that nobody else uses."""
 
 
 class Recovery:
     """`others`: the nodes that lived when last heard of. `ask_others` has them notice a loss, `say` tells
-    them that this node's memories are on record, and in which shards it was ahead; `wait_s` is how long those
-    that have died are awaited."""
+    them that this node's memories are on record, and in which shards it was ahead, or (None) that it is still
+    writing them; `wait_s` is how long those of whom nothing is heard are awaited."""
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class Recovery:
         kept: KeptTail,
         others: Callable[[], Collection[str]],
         ask_others: Callable[[], Awaitable[None]],
-        say: Callable[[list[int]], Awaitable[None]],
+        say: Callable[[list[int] | None], Awaitable[None]],
         announce_all: Callable[[], Awaitable[None]],
         announce: Callable[[Session], Awaitable[None]],
         wait_s: float,
@@ -73,6 +75,7 @@ class Recovery:
         self._under_way = False
         self._awaited: set[str] = set()
         self._remembered: dict[str, frozenset[int]] = {}
+        self._writing: dict[str, float] = {}
 
     async def run(self) -> None:
         waits = 0
@@ -102,9 +105,13 @@ class Recovery:
         self._served_at = now
         return True
 
-    def remembered(self, node: str, ahead: Iterable[int]) -> None:
-        """Another node has put its memories on record, and issues no command until all is restored."""
-        self._remembered[node] = frozenset(ahead)
+    def remembered(self, node: str, ahead: Iterable[int] | None) -> None:
+        """Another node has put its memories on record, and issues no command until all is restored; or it is
+        still about it."""
+        if ahead is None:
+            self._writing[node] = asyncio.get_running_loop().time()
+        else:
+            self._remembered[node] = frozenset(ahead)
 
     async def step(self) -> None:
         """Look at the live data; recover where some may be lost."""
@@ -116,7 +123,8 @@ class Recovery:
         self._shut(first)
         await self._live.landed()
         if not life.whole:
-            await self._memories.write()
+            async with self._saying_so():
+                await self._memories.write()
             life = await self._until_whole(life)
         restored: list[Session] = []
         if self._kept.of_other_lives(life.epochs):
@@ -142,6 +150,7 @@ class Recovery:
         self._under_way = True
         self._awaited = set(self._others())
         self._remembered.clear()
+        self._writing.clear()
         if first:
             logger.info("loading_open_sessions")
         else:
@@ -168,7 +177,8 @@ class Recovery:
         # Whoever has just been started does not know who lived before, where the leases are lost, too.
         strangers = self._known is None and not all(life.epochs) and await self._restorer.something_to_lose()
         while strangers or self._missing():
-            if loop.time() >= end:
+            heard = max((self._writing.get(node, 0.0) for node in self._missing()), default=0.0)
+            if loop.time() >= max(end, heard + self._wait_s):
                 if missing := self._missing():
                     logger.warning("memories_missing", extra={"nodes": sorted(missing)})
                 break
@@ -179,6 +189,24 @@ class Recovery:
     def _missing(self) -> set[str]:
         self._awaited.update(self._others())
         return self._awaited - self._remembered.keys()
+
+    @asynccontextmanager
+    async def _saying_so(self) -> AsyncIterator[None]:
+        """Tell the others again and again that this node is at it: on a slow machine it may take longer than
+        they would wait for a dead one."""
+
+        async def speak() -> None:
+            while True:
+                with contextlib.suppress(Unavailable):
+                    await self._say(None)
+                await asyncio.sleep(_SAYING_S)
+
+        speaking = asyncio.create_task(speak())
+        try:
+            yield
+        finally:
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -34,7 +34,7 @@ class Hearing:
         dispatcher: Dispatcher,
         on_due: Callable[[int], None],
         on_recorded: Callable[[int, str, str], None],
-        on_remembered: Callable[[str, Iterable[int]], None],
+        on_remembered: Callable[[str, Iterable[int] | None], None],
         on_presence: Callable[[PresenceChange], None],
         on_canary: Callable[[int, int], None],
     ) -> None:

@@ -54,10 +54,10 @@ class Recorded(Struct, frozen=True, kw_only=True):
 
 class Remembered(Struct, frozen=True, kw_only=True):
     """After a loss: what this node remembers is on record, and it does nothing more until all is restored.
-    `ahead`: the shards of which it knew more than there is."""
+    `ahead`: the shards of which it knew more than there is; None: it is not done yet, but writing."""
 
     node: str
-    ahead: list[int]
+    ahead: list[int] | None
 
 
 class Choice(Struct, frozen=True, kw_only=True):

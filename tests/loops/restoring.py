@@ -59,7 +59,7 @@ class Node:
         for node in self.nodes.values():
             node.asked.set()
 
-    async def _say(self, ahead: Collection[int]) -> None:
+    async def _say(self, ahead: Collection[int] | None) -> None:
         for node in self.nodes.values():
             node.recovery.remembered(self.name, ahead)
 

@@ -391,6 +391,27 @@ async def test_whoever_restores_waits_for_what_the_others_remember(one: Node, tw
     assert (await one.found(session)).version == session.version + VERSION_GAP
 
 
+async def test_who_is_slow_to_write_what_they_remember_is_waited_for(
+    one: Node, two: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await two.office.book()
+    await one.bench.raw.flushall()
+    monkeypatch.setattr("hub.loops.recovery._SAYING_S", 0.01)
+    one.recovery._wait_s = 0.2
+    write = two.recovery._memories.write
+
+    async def slowly() -> None:
+        for _ in range(20):  # questions of those who wait, which come every 50 ms
+            two.asked.clear()
+            await two.asked.wait()
+        await write()
+
+    monkeypatch.setattr(two.recovery._memories, "write", slowly)
+    await together(one, two)
+    assert (await one.found(session)).version == session.version + VERSION_GAP
+    assert two.announced == [], "nothing came late"
+
+
 async def test_what_one_node_remembers_waits_for_what_another_does(one: Node, two: Node) -> None:
     """A customer ended one session by one of them, and booked the next by the other."""
     first = await one.office.book()
