@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from hub.api.operation import METHODS, Operation
+from hub.api.operation import Operation
 from hub.api.secure import SECURE
 from hub.api.web import HANDLERS
 from hub.wire.http import AT_ONCE
@@ -60,14 +60,11 @@ class DirectApplication:
     """`long_way` has every operation, too. `cross_origin`: it minds the origins of browsers' requests."""
 
     def __init__(self, operations: Iterable[Operation], long_way: Starlette, *, cross_origin: bool) -> None:
-        self.routes = long_way.routes
         self._long_way = long_way
         self._cross_origin = cross_origin
         self._root = _Place()
         for each in operations:
-            if ":" not in each.path:
-                methods = dict.fromkeys(METHODS if each.any_method else (each.method,), each)
-                self._root.enter(each.path.split("/"), methods)
+            self._root.enter(each.path.split("/"), each.by_method())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         parameters: dict[str, str] = {}

@@ -27,7 +27,7 @@ Body = TypeVar("Body")
 ANYONE = frozenset(Role)
 ADMINS: frozenset[Role] = frozenset()
 """Nobody else: an admin may always."""
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Header(Struct, frozen=True, kw_only=True):
@@ -111,6 +111,9 @@ class Operation(Struct, frozen=True, kw_only=True):
         result = await self.handler(Ask(request, identity, query, body))
         return result if isinstance(result, Response) else answer(result, self.status)
 
+    def by_method(self) -> "dict[str, Operation]":
+        return dict.fromkeys(_METHODS if self.any_method else (self.method,), self)
+
     async def _read(self, request: Request) -> Any:
         if self.raw is not None:
             return await read_bytes(request, self.raw)
@@ -170,7 +173,7 @@ def routes(operations: Iterable[Operation]) -> list[Route]:
     """One route a path, so that a wrong method is told all the right ones."""
     by_path: dict[str, dict[str, Operation]] = defaultdict(dict)
     for each in operations:
-        by_path[each.path] |= dict.fromkeys(METHODS if each.any_method else (each.method,), each)
+        by_path[each.path] |= each.by_method()
     return [_route(path, methods) for path, methods in by_path.items()]
 
 

@@ -21,7 +21,6 @@ _MAX_IDS = 500
 
 States = Callable[[Sequence[str]], Awaitable[Mapping[str, PresenceState]]]
 
-
 _UNKNOWN = PresenceState()
 
 

@@ -52,7 +52,7 @@ class Heartbeat:
             slot.remove(socket)
             self._members -= 1
 
-    def _turn(self, now: float) -> None:
+    def _turn(self, due: float) -> None:
         loop = asyncio.get_running_loop()
         while self._unanswered and self._unanswered[0][0] <= loop.time():
             _, number, asked = self._unanswered.popleft()
@@ -64,7 +64,7 @@ class Heartbeat:
         self._timer = None
         if self._members or self._unanswered:
             # Behind after a pause, it catches up, so that no turn takes longer than its time.
-            following = now + self._tick_s
+            following = due + self._tick_s
             self._timer = loop.call_at(following, self._turn, following)
 
     def _ping(self, sockets: list[Beating], now: float) -> None:

@@ -16,7 +16,7 @@ from persistence.redis.codec import session_from, whole
 
 _SCAN_COUNT = 500
 _PLACES = "hub:{*}:[sacowl]*"
-"""Sessions, claims (active), offers and open, work, live, presence; few other keys begin so."""
+"""Sessions, claims (active), offers and open, work, live, connections; few other keys begin so."""
 _PLACE = re.compile(r"hub:\{(\d+)\}:(session|active|open|offers|work|live|conns)(?::([0-9a-f-]{36}))?")
 
 
