@@ -269,6 +269,13 @@ class Written(Protocol):
     def entries(self) -> int: ...
 
 
+class Remembered(Written, Protocol):
+    """`waiting`: sessions that wait for an earlier one of their customer's to be over."""
+
+    @property
+    def waiting(self) -> frozenset[str]: ...
+
+
 class Drained(Written, Protocol):
     """`cursors`: where the shards that moved are now. `skipped`: shards that another writer had."""
 
@@ -297,7 +304,7 @@ class RecordWriter(Record, Protocol):
         """Write what `read` finds behind the cursors of these shards, in one transaction."""
         ...
 
-    async def write(self, entries: Sequence[JournalEntry], *, bury: Bury) -> Written:
+    async def write(self, entries: Sequence[JournalEntry], *, bury: Bury) -> Remembered:
         """Write entries without moving a cursor."""
         ...
 

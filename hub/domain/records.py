@@ -1,5 +1,6 @@
 """What passes between the rules and the stores: snapshots, commits, rows on their way to the record."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from msgspec import Struct
@@ -64,6 +65,22 @@ class JournalEntry(Struct, frozen=True, kw_only=True):
     session: Session | None
     events: tuple[Event, ...]
     epoch: str = ""
+
+    @property
+    def session_id(self) -> str:
+        return self.session.id if self.session is not None else self.events[0].session_id
+
+
+def latest(entries: Iterable[JournalEntry]) -> dict[str, tuple[Session, str]]:
+    """Of each session its last version among these, with the command that led to it."""
+    last: dict[str, tuple[Session, str]] = {}
+    for entry in entries:
+        session = entry.session
+        if session is not None and (
+            (known := last.get(session.id)) is None or session.version > known[0].version
+        ):
+            last[session.id] = session, entry.command_id
+    return last
 
 
 class Life(Struct, frozen=True, kw_only=True):

@@ -7,19 +7,24 @@ contradicts the life that others went on with is kept among the dead letters, wi
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
+from operator import attrgetter
 
 from msgspec.structs import replace
 
 from hub.domain.epoch import VERSION_GAP
 from hub.domain.errors import StoreFailed
 from hub.domain.model import Session, SessionStatus
-from hub.domain.records import FORK, JournalEntry, Life, Restoration, Restored
+from hub.domain.records import FORK, JournalEntry, Life, Restoration, Restored, latest
 from hub.loops.kept import KeptTail
 from hub.ports import JournalStore, LiveData, RecordWriter
 
 _AGAIN, _AGAIN_S = 20, 0.1
+_PAGE = 250
+"""Sessions in one transaction: others wait for their turn."""
+
+_REFUSED = "refused"
 
 _WENT_ON = frozenset({Restored.MOVED, Restored.HELD})
 
@@ -41,20 +46,26 @@ class Memories:
         self._journal = journal
         self._record = record
         self._alarm = alarm
-        self._written: set[tuple[int, str]] = set()
+        self._written: set[tuple[int, str, str]] = set()
+        self.progress = 0
+        """Entries that were ever put on record."""
 
     async def write(self) -> None:
         """Put all of them on record. Some may have to wait for what another node remembers: that a customer
-        ended one session before they booked the next. What is left after a while is left for `bring`."""
-        self._written.clear()
-        left = await self._write(self._kept.all())
-        for _ in range(_AGAIN):
+        ended one session before they booked the next. What is left when nothing has moved for a while is left
+        for `bring`."""
+        left = self._kept.all()
+        self._written.intersection_update(map(_place, left))
+        tries = 0
+        while tries < _AGAIN:
+            before = self.progress
+            left = await self._write(left)
             if not left:
                 return
+            tries = tries + 1 if self.progress == before else 0
             await asyncio.sleep(_AGAIN_S)
-            left = await self._write(left)
         logger.warning(
-            "memories_not_written", extra={"sessions": sorted({_subject(entry) for entry in left})}
+            "memories_not_written", extra={"sessions": sorted({entry.session_id for entry in left})}
         )
 
     async def bring(self, life: Life) -> list[Session]:
@@ -62,14 +73,17 @@ class Memories:
         entries = self._kept.of_other_lives(life.epochs)
         if not entries:
             return []
-        outcomes = await self._restore(_latest(entries))
+        outcomes = await self._restore(latest(entries))
         restored = [session for session, outcome in outcomes if outcome is Restored.RESTORED]
         passed = {s.id: _promised(s, outcome) for s, outcome in outcomes if outcome in _WENT_ON}
         contradicted = [e for e in entries if e.session is not None and passed.get(e.session.id)]
         for entry in contradicted:
             await self._bury(entry, FORK)
             self._alarm("memory_contradicted")
-        await self._write([e for e in entries if e.session is None or e.session.id not in passed])
+        for entry in await self._write(
+            [e for e in entries if e.session is None or e.session.id not in passed]
+        ):
+            await self._bury(entry, _REFUSED)
         self._kept.drop(entries)
         logger.info(
             "memories_brought",
@@ -77,44 +91,53 @@ class Memories:
         )
         return restored
 
-    async def _restore(self, latest: Sequence[JournalEntry]) -> list[tuple[Session, Restored]]:
+    async def _restore(self, sessions: Mapping[str, tuple[Session, str]]) -> list[tuple[Session, Restored]]:
         """What became of each session that is not over on record."""
-        sessions = {entry.session.id: entry.session for entry in latest if entry.session is not None}
         rows = await self._record.sessions(list(sessions))
         found = dict(zip(sessions, await self._live.found(list(sessions)), strict=True))
         wanted = [
             Restoration(
                 session=_anew(session),
                 recorded=session.version,
-                command_id=entry.command_id,
+                command_id=command_id,
                 known=found[session.id],
             )
-            for entry in latest
-            if (session := entry.session) is not None
-            and (found[session.id] is not None or not _passed(session, rows.get(session.id)))
+            for session, command_id in sessions.values()
+            if found[session.id] is not None or not _passed(session, rows.get(session.id))
         ]
         return list(zip([each.session for each in wanted], await self._live.restore(wanted), strict=True))
 
     async def _write(self, entries: Sequence[JournalEntry]) -> list[JournalEntry]:
-        """Those that the record refuses: one session's must not keep those of the others from it."""
-        refused: list[JournalEntry] = []
-        entries = [entry for entry in entries if (entry.shard, entry.id) not in self._written]
-        parts = [[list(group) for _, group in groupby(sorted(entries, key=_subject), key=_subject)]]
+        """Those that have to wait or are refused: one session's must not keep those of the others from the
+        record."""
+        left: list[JournalEntry] = []
+        over = {id for id, (session, _) in latest(entries).items() if not session.active}
+        # What is over makes room for its customer's next session.
+        entries = sorted(
+            (entry for entry in entries if _place(entry) not in self._written),
+            key=lambda entry: (entry.session_id not in over, entry.session_id),
+        )
+        groups = [list(group) for _, group in groupby(entries, key=attrgetter("session_id"))]
+        parts = [groups[start : start + _PAGE] for start in range(0, len(groups), _PAGE)][::-1]
         while parts:
             part = parts.pop()
             together = [entry for group in part for entry in group]
             try:
-                await self._record.write(together, bury=self._bury)
-                self._written.update((entry.shard, entry.id) for entry in together)
+                waiting = (await self._record.write(together, bury=self._bury)).waiting
+                written = [_place(entry) for entry in together if entry.session_id not in waiting]
+                left += [entry for entry in together if entry.session_id in waiting]
+                self._written.update(written)
+                self.progress += len(written)
             except StoreFailed as failure:
                 if failure.maybe_done:
                     raise
                 if len(part) > 1:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                 else:
-                    refused += part[0]
-        logger.info("memories_written", extra={"entries": len(entries) - len(refused)})
-        return refused
+                    left += part[0]
+        if len(left) < len(entries):
+            logger.info("memories_written", extra={"entries": len(entries) - len(left)})
+        return left
 
     async def _bury(self, entry: JournalEntry, error: str) -> None:
         logger.error("memory_refused", extra={"shard": entry.shard, "entry": entry.id, "error": error})
@@ -128,19 +151,8 @@ def _promised(session: Session, outcome: Restored) -> bool:
     return outcome is Restored.HELD or session.status is not SessionStatus.PENDING
 
 
-def _subject(entry: JournalEntry) -> str:
-    return entry.session.id if entry.session is not None else entry.events[0].session_id
-
-
-def _latest(entries: Sequence[JournalEntry]) -> list[JournalEntry]:
-    """Of each session the entry with its last version."""
-    latest: dict[str, JournalEntry] = {}
-    for entry in entries:
-        if (session := entry.session) is not None:
-            known = latest.get(session.id)
-            if known is None or known.session is None or known.session.version < session.version:
-                latest[session.id] = entry
-    return list(latest.values())
+def _place(entry: JournalEntry) -> tuple[int, str, str]:
+    return entry.shard, entry.epoch, entry.id
 
 
 def _passed(session: Session, row: Session | None) -> bool:

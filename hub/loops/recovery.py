@@ -36,8 +36,8 @@ _LOCK = 0x6875_6252
 
 class Recovery:
     """`others`: the nodes that lived when last heard of. `ask_others` has them notice a loss, `say` tells
-    them that this node's memories are on record, and in which shards it was ahead, or (None) that it is still
-    writing them; `wait_s` is how long those of whom nothing is heard are awaited."""
+    them that this node's memories are on record, and in which shards it was ahead, or (None) that it gets on
+    with writing them; `wait_s` is how long those of whom nothing is heard are awaited."""
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class Recovery:
         self._awaited: set[str] = set()
         self._remembered: dict[str, frozenset[int]] = {}
         self._writing: dict[str, float] = {}
+        self._said = -1
 
     async def run(self) -> None:
         waits = 0
@@ -151,6 +152,7 @@ class Recovery:
         self._awaited = set(self._others())
         self._remembered.clear()
         self._writing.clear()
+        self._said = -1
         if first:
             logger.info("loading_open_sessions")
         else:
@@ -192,13 +194,15 @@ class Recovery:
 
     @asynccontextmanager
     async def _saying_so(self) -> AsyncIterator[None]:
-        """Tell the others again and again that this node is at it: on a slow machine it may take longer than
-        they would wait for a dead one."""
+        """Tell the others that this node is at it, as long as it gets on: on a slow machine that may take
+        longer than they would wait for a dead one."""
 
         async def speak() -> None:
             while True:
-                with contextlib.suppress(Unavailable):
-                    await self._say(None)
+                if (progress := self._memories.progress) > self._said:
+                    with contextlib.suppress(Unavailable):
+                        await self._say(None)
+                        self._said = progress
                 await asyncio.sleep(_SAYING_S)
 
         speaking = asyncio.create_task(speak())

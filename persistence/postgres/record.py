@@ -57,6 +57,12 @@ class Written(Struct, frozen=True, kw_only=True):
     buried: int = 0
 
 
+class WriteResult(Written, frozen=True, kw_only=True):
+    """`waiting`: sessions that were left out until an earlier one of their customer's is over."""
+
+    waiting: frozenset[str] = frozenset()
+
+
 class DrainResult(Written, frozen=True, kw_only=True):
     """`cursors`: how far the shards are written now, whoever did it. `skipped`: those another writer had."""
 
@@ -117,15 +123,18 @@ class PostgresRecord:
             skipped=skipped,
         )
 
-    async def write(self, entries: Sequence[JournalEntry], *, bury: Bury) -> Written:
+    async def write(self, entries: Sequence[JournalEntry], *, bury: Bury) -> WriteResult:
         """Write entries that a node kept, without moving a cursor: the stream they stood in may be lost. The
         nodes do so in turn: they remember much of the same customers, and would deadlock."""
         if not entries:
-            return Written()
+            return WriteResult()
         async with self._postgres.connection() as connection, connection.transaction():
-            await connection.execute(_JOURNAL["turn"])
+            await connection.execute(_JOURNAL["turn"], timeout=PATIENCE_S)
             await connection.execute(_JOURNAL["limits"])
-            return await self._write(connection, entries, bury)
+            waiting = await _waiting(connection, entries)
+            ready = [entry for entry in entries if entry.session_id not in waiting]
+            written = await self._write(connection, ready, bury)
+        return WriteResult(entries=written.entries, rows=written.rows, buried=written.buried, waiting=waiting)
 
     async def _ensure_cursors(
         self, connection: Connection, shards: Sequence[int], epochs: Mapping[int, str]
@@ -241,6 +250,14 @@ class PostgresRecord:
         """Whether this node has it: one node in the cluster does, until the block or its connection ends."""
         async with self._postgres.own_connection() as connection:
             yield bool(await connection.fetchval(_RECORD["try_lock"], key))
+
+
+async def _waiting(connection: Connection, entries: Sequence[JournalEntry]) -> frozenset[str]:
+    """The sessions of customers who have another that is active, as far as is known here: it has ended, or
+    they could not have booked, but only another node remembers that."""
+    behind, active, over = rows.rivals(entries)
+    blocked = await connection.fetch(_JOURNAL["blocked"], *active, *over) if active else []
+    return frozenset(behind.union(row["id"] for row in blocked))
 
 
 async def _part_forks(

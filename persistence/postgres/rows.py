@@ -11,7 +11,7 @@ import msgspec
 
 from hub.domain.ids import assignment_of
 from hub.domain.model import AssignmentStatus, Event, EventType, Session, SessionStatus, Wave
-from hub.domain.records import JournalEntry
+from hub.domain.records import JournalEntry, latest
 
 Columns = Sequence[Sequence[Any]]
 
@@ -48,13 +48,7 @@ class Batch(NamedTuple):
 
 def fold(entries: Sequence[JournalEntry]) -> Batch:
     """What the entries, oldest first, come to."""
-    last: dict[str, tuple[Session, str]] = {}
-    for entry in entries:
-        session = entry.session
-        if session is not None and (
-            (known := last.get(session.id)) is None or session.version > known[0].version
-        ):
-            last[session.id] = session, entry.command_id
+    last = latest(entries)
     sessions = [session for session, _ in last.values()]
     joins, leaves = _participants(entries, sessions)
     return Batch(
@@ -74,6 +68,19 @@ def versions(entries: Sequence[JournalEntry]) -> Columns:
     """(position, session, version, command) of every entry that has a row."""
     return _columns(
         [(i, e.session.id, e.session.version, e.command_id) for i, e in enumerate(entries) if e.session]
+    )
+
+
+def rivals(entries: Sequence[JournalEntry]) -> tuple[set[str], Columns, Columns]:
+    """Sessions that are behind an earlier one of their customer's; (session, customer, version) of those that
+    are active, and (session, version) of those that are over."""
+    sessions = sorted((session for session, _ in latest(entries).values()), key=attrgetter("created_at"))
+    active = [session for session in sessions if session.active]
+    first = {session.customer_id: session.id for session in reversed(active)}
+    return (
+        {session.id for session in active if first[session.customer_id] != session.id},
+        _columns([(s.id, s.customer_id, s.version) for s in active]),
+        _columns([(s.id, s.version) for s in sessions if not s.active]) or ((), ()),
     )
 
 

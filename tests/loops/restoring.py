@@ -63,6 +63,12 @@ class Node:
         for node in self.nodes.values():
             node.recovery.remembered(self.name, ahead)
 
+    async def asked_times(self, times: int) -> None:
+        """Whoever waits asks every 50 ms."""
+        for _ in range(times):
+            self.asked.clear()
+            await self.asked.wait()
+
     async def _nothing(self) -> None:
         return
 

@@ -394,22 +394,40 @@ async def test_whoever_restores_waits_for_what_the_others_remember(one: Node, tw
 async def test_who_is_slow_to_write_what_they_remember_is_waited_for(
     one: Node, two: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = await two.office.book()
+    sessions = [await two.office.book(customer) for customer in CUSTOMERS[:4]]
     await one.bench.raw.flushall()
     monkeypatch.setattr("hub.loops.recovery._SAYING_S", 0.01)
-    one.recovery._wait_s = 0.2
-    write = two.recovery._memories.write
+    monkeypatch.setattr("hub.loops.memories._PAGE", 1)
+    write = two.record.write
 
-    async def slowly() -> None:
-        for _ in range(20):  # questions of those who wait, which come every 50 ms
-            two.asked.clear()
-            await two.asked.wait()
-        await write()
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        await two.asked_times(10)
+        return await write(*arguments, **options)
 
-    monkeypatch.setattr(two.recovery._memories, "write", slowly)
+    monkeypatch.setattr(two.record, "write", slowly)
     await together(one, two)
-    assert (await one.found(session)).version == session.version + VERSION_GAP
+    for session in sessions:
+        assert (await one.found(session)).version == session.version + VERSION_GAP
     assert two.announced == [], "nothing came late"
+
+
+async def test_who_does_not_get_on_with_it_is_waited_for_no_longer_than_the_dead(
+    one: Node, two: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await two.office.book()
+    await one.bench.raw.flushall()
+    monkeypatch.setattr("hub.loops.recovery._SAYING_S", 0.01)
+
+    async def never(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(two.record, "write", never)
+    stuck = asyncio.create_task(two.recovery.step())
+    await together(one)
+    assert one.office.gate.is_open
+    assert not stuck.done()
+    stuck.cancel()
+    await asyncio.gather(stuck, return_exceptions=True)
 
 
 async def test_what_one_node_remembers_waits_for_what_another_does(one: Node, two: Node) -> None:

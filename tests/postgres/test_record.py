@@ -235,12 +235,29 @@ async def test_a_second_active_session_waits_for_the_first_to_end(
     first = booking()
     await record.write([journal.add(first)], bury=journal.bury)
     second = journal.add(booking(first.customer_id))
-    with pytest.raises(StoreFailed):
-        await record.write([second], bury=journal.bury)
-    await record.write([journal.add(ended(first))], bury=journal.bury)
-    await record.write([second], bury=journal.bury)
+    assert second.session is not None
+    other = journal.add(booking())
+    written = await record.write([second, other], bury=journal.bury)
+    assert written.waiting == {second.session.id}
     assert await connection.fetchval("select count(*) from sessions") == 2
+    written = await record.write([journal.add(ended(first)), second], bury=journal.bury)
+    assert not written.waiting
+    assert await connection.fetchval("select count(*) from sessions") == 3
     assert journal.buried == []
+
+
+async def test_of_two_active_sessions_the_earlier_goes_first_and_an_old_version_waits_for_nobody(
+    journal: Journal, record: PostgresRecord, connection: Connection
+) -> None:
+    first = booking()
+    second = booking(first.customer_id, created_at=first.created_at + 1)
+    entries = [journal.add(second), journal.add(first)]
+    assert (await record.write(entries, bury=journal.bury)).waiting == {second.id}
+    await record.write([journal.add(ended(first))], bury=journal.bury)
+    for entry in entries:
+        assert not (await record.write([entry], bury=journal.bury)).waiting
+    active = await connection.fetch("select id::text from sessions where status = 'pending'")
+    assert [row["id"] for row in active] == [second.id]
 
 
 async def test_two_writers_at_once_one_writes_and_one_skips(
@@ -332,9 +349,10 @@ async def test_a_refused_statement_is_told_without_anybodys_data(record: Postgre
     """Whoever runs the hub must know the constraint and the key."""
     journal = Journal(record)
     first = booking()
-    await record.write([journal.add(first)], bury=journal.bury)
+    journal.add(first)
+    journal.add(booking(first.customer_id))
     with pytest.raises(StoreFailed) as failure:
-        await record.write([journal.add(booking(first.customer_id))], bury=journal.bury)
+        await journal.drain()
     assert not failure.value.maybe_done
     assert first.customer_id not in failure.value.detail
     assert isinstance(failure.value.__cause__, asyncpg.UniqueViolationError)

@@ -38,6 +38,19 @@ update journal_cursor c set epoch = r.epoch, last_id = r.last_id, updated_at = n
 from unnest($1::integer[], $2::text[], $3::text[]) as r (shard, epoch, last_id)
 where c.shard = r.shard
 
+-- name: blocked
+-- $1 sessions, $2 customers, $3 versions; $4 sessions that the same batch ends, $5 versions of that. Those that would
+-- be their customer's second active one.
+select r.id::text
+from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as r (id, customer_id, version)
+where exists (
+  select from sessions s
+  where s.customer_user_id = r.customer_id and s.id <> r.id and s.status in ('pending', 'waiting', 'live', 'scheduled')
+    and not exists (
+      select from unnest($4::uuid[], $5::bigint[]) as e (id, version) where e.id = s.id and e.version > s.version
+    )
+) and not exists (select from sessions k where k.id = r.id and k.version >= r.version)
+
 -- name: forks
 -- $1 positions, $2 session ids, $3 versions, $4 commands; the positions that disagree with the row of their version
 select r.position
