@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from hub.app import flag_store, migrator
 from hub.domain.flags import FAVORITES_PRIORITY
+from hub.domain.model import ACTIVE
 from persistence.embedded import EmbeddedPostgres, EmbeddedValkey
 from persistence.embedded.process import free_port
 from tests.proxy import Proxy
@@ -286,10 +287,15 @@ class Cluster:
         await until(self._is_drained)
 
     async def forget(self, session_ids: Collection[str]) -> None:
-        """As if the time had passed for which Redis keeps these sessions, which are over."""
+        """As if the time had passed for which Redis keeps those of these sessions that are over."""
+        over = {id async for id, status in self._sessions() if id in session_ids and status not in ACTIVE}
         async for name in self.redis.scan_iter("hub:{*}:*:*", count=1000):
-            if name.rpartition(":")[2] in session_ids:
+            if name.rpartition(":")[2] in over:
                 await self.redis.unlink(name)
+
+    async def _sessions(self) -> AsyncIterator[tuple[str, str | None]]:
+        async for name in self.redis.scan_iter("hub:{*}:session:*", count=1000):
+            yield name.rpartition(":")[2], await self.redis.hget(name, "status")
 
     async def _is_drained(self) -> bool:
         try:

@@ -40,52 +40,56 @@ _STATUSES = {
 }
 
 
+_AT_RANDOM = st.fixed_dictionaries(
+    {
+        "customer_name": st.none() | TEXTS,
+        "customer_email": st.none() | TEXTS,
+        "session_type": st.sampled_from(["chat", "video", "diagnostic"]),
+        "plan_code": TEXTS,
+        "payment": st.sampled_from(["free", "credit", "paid"]),
+        "notes": st.none() | TEXTS,
+        "is_urgent": st.booleans(),
+        "requested_brand": st.none() | TEXTS,
+        "metadata": TEXTS,
+        "created_at": TIMES,
+        "updated_at": TIMES,
+        "started_at": st.none() | TIMES,
+        "routing_type": st.sampled_from(RoutingType),
+        "routing_reason": st.none() | st.sampled_from(RoutingReason),
+        "wait_if_offline": st.booleans(),
+        "preferred_mechanic_id": st.none() | st.sampled_from(MECHANICS),
+        "priority_window_minutes": st.integers(min_value=1, max_value=60),
+        "target_connection": st.none() | TEXTS,
+        "orphan_at": TIMES,
+        "fallback_reason": st.none() | st.sampled_from(Fallback),
+        "fallback_at": st.none() | TIMES,
+        "fingerprint": st.none() | TEXTS,
+    }
+)
+"""What depends on nothing else."""
+
+
 @st.composite
 def sessions(draw: st.DrawFn, *, version: int = 1, active: bool | None = None) -> Session:
-    statuses = [s for s in SessionStatus if active is None or (s in ACTIVE) is active]
-    status = draw(st.sampled_from(statuses))
+    status = draw(st.sampled_from([s for s in SessionStatus if active is None or (s in ACTIVE) is active]))
     assignment_status = draw(st.sampled_from(_STATUSES[status]))
     accepted = assignment_status is AssignmentStatus.ACCEPTED
     waves = draw(WAVES)
-    session = draw(
-        st.builds(
-            Session,
-            id=st.just(SESSION_ID),
-            customer_id=st.just(CUSTOMER),
-            customer_name=st.none() | TEXTS,
-            customer_email=st.none() | TEXTS,
-            mechanic_id=st.sampled_from(MECHANICS) if accepted else st.none(),
-            session_type=st.sampled_from(["chat", "video", "diagnostic"]),
-            plan_code=TEXTS,
-            payment=st.sampled_from(["free", "credit", "paid"]),
-            status=st.just(status),
-            notes=st.none() | TEXTS,
-            is_urgent=st.booleans(),
-            requested_brand=st.none() | TEXTS,
-            metadata=TEXTS,
-            created_at=TIMES,
-            updated_at=TIMES,
-            started_at=st.none() | TIMES,
-            ended_at=st.none() if status in ACTIVE else TIMES,
-            version=st.just(version),
-            assignment_status=st.just(assignment_status),
-            routing_type=st.sampled_from(RoutingType),
-            routing_reason=st.none() | st.sampled_from(RoutingReason),
-            waves=st.just(waves),
-            wave=st.integers(min_value=0, max_value=len(waves) - 1),
-            wait_if_offline=st.booleans(),
-            preferred_mechanic_id=st.none() | st.sampled_from(MECHANICS),
-            priority_window_minutes=st.integers(min_value=1, max_value=60),
-            target_connection=st.none() | TEXTS,
-            orphan_at=TIMES,
-            fallback_reason=st.none() | st.sampled_from(Fallback),
-            fallback_at=st.none() | TIMES,
-            accepted_at=TIMES if accepted else st.none(),
-            fingerprint=st.none() | TEXTS,
-        )
+    session = Session(
+        **draw(_AT_RANDOM),
+        id=SESSION_ID,
+        customer_id=CUSTOMER,
+        mechanic_id=draw(st.sampled_from(MECHANICS)) if accepted else None,
+        status=status,
+        ended_at=None if status in ACTIVE else draw(TIMES),
+        version=version,
+        assignment_status=assignment_status,
+        waves=waves,
+        wave=draw(st.integers(min_value=0, max_value=len(waves) - 1)),
+        accepted_at=draw(TIMES) if accepted else None,
     )
     if assignment_status is AssignmentStatus.OPEN:
-        return replace(session, open_at=draw(TIMES), waves=draw(st.just(waves) | st.just(())))
+        return replace(session, open_at=draw(TIMES), waves=draw(st.sampled_from([waves, ()])))
     if session.offered_to:
         return replace(session, expires_at=draw(TIMES), notify_by=draw(st.none() | TIMES))
     return session
