@@ -288,14 +288,15 @@ class Cluster:
 
     async def forget(self, session_ids: Collection[str]) -> None:
         """As if the time had passed for which Redis keeps those of these sessions that are over."""
-        over = {id async for id, status in self._sessions() if id in session_ids and status not in ACTIVE}
-        async for name in self.redis.scan_iter("hub:{*}:*:*", count=1000):
+        redis: Any = self.redis  # which leaves open whether an answer is text
+        over = set()
+        async for name in redis.scan_iter("hub:{*}:session:*", count=1000):
+            session_id = name.rpartition(":")[2]
+            if session_id in session_ids and await redis.hget(name, "status") not in ACTIVE:
+                over.add(session_id)
+        async for name in redis.scan_iter("hub:{*}:*:*", count=1000):
             if name.rpartition(":")[2] in over:
-                await self.redis.unlink(name)
-
-    async def _sessions(self) -> AsyncIterator[tuple[str, str | None]]:
-        async for name in self.redis.scan_iter("hub:{*}:session:*", count=1000):
-            yield name.rpartition(":")[2], await self.redis.hget(name, "status")
+                await redis.unlink(name)
 
     async def _is_drained(self) -> bool:
         try:
