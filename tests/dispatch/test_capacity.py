@@ -14,7 +14,8 @@ from persistence.redis import keys
 from persistence.redis.presence import RedisPresence
 from tests.dispatch.office import Office, work_of
 from tests.domain.samples import ANA, BEN
-from tests.redis.bench import PATIENCE_S, Bench
+from tests.patience import PATIENCE_S
+from tests.redis.bench import Bench
 
 ONE = DispatchPolicy(capacity=1)
 

@@ -18,7 +18,8 @@ from persistence.redis.sessions import RedisSessions
 from tests.dispatch.books import FakeLedger
 from tests.dispatch.office import FakeDirectory, Office
 from tests.domain.samples import CUSTOMER, ORPHAN_MS, draft, wish
-from tests.redis.bench import SHARDS, Bench, until
+from tests.patience import until
+from tests.redis.bench import SHARDS, Bench
 
 CHAT = SessionType.CHAT
 PLANS = {

@@ -16,7 +16,8 @@ from persistence.redis.sessions import RedisSessions
 from tests.dispatch.office import Office, assert_in_place, history
 from tests.domain.samples import ANA, BEN, CUSTOMER, online, wish
 from tests.line import Line
-from tests.redis.bench import PATIENCE_S, Bench, open_bench
+from tests.patience import PATIENCE_S
+from tests.redis.bench import Bench, open_bench
 
 COMMIT = scripts.COMMIT.digest.encode()
 

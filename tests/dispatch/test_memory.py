@@ -7,7 +7,8 @@ from hub.domain.ids import new_id
 from hub.domain.model import FINISHED_KEYS_LIVE_MS
 from persistence.redis import keys
 from tests.dispatch.office import Office
-from tests.redis.bench import SHARDS, Bench, until
+from tests.patience import until
+from tests.redis.bench import SHARDS, Bench
 
 LIVES = 300
 AT_ONCE = 30

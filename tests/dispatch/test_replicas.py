@@ -10,7 +10,8 @@ from hub.settings import SettingsError, read_settings
 from persistence.embedded import EmbeddedValkey
 from tests.dispatch.office import Office
 from tests.domain.samples import CUSTOMER
-from tests.redis.bench import Bench, open_bench, until
+from tests.patience import until
+from tests.redis.bench import Bench, open_bench
 
 
 @pytest.fixture

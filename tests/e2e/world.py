@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from hub.identity import issue
+from tests.patience import until
 
 SECRET = "a secret that only the tests know, long enough for HS256"
 PATIENCE_S = 15.0
@@ -254,19 +254,11 @@ class World:
 
     async def row(self, query: str, *arguments: Any) -> Body:
         """The row, as soon as there is one."""
-        end = time.monotonic() + PATIENCE_S
-        while (found := await self.postgres.fetchrow(query, *arguments)) is None:
-            assert time.monotonic() < end, query
-            await asyncio.sleep(0)
-        return dict(found)
+        return dict(await self.eventually(lambda: self.postgres.fetchrow(query, *arguments)))
 
     async def eventually(self, check: Callable[[], Any]) -> Any:
         """What an async check gives, once that is true."""
-        end = time.monotonic() + PATIENCE_S
-        while not (found := await check()):
-            assert time.monotonic() < end, "never came true"
-            await asyncio.sleep(0)
-        return found
+        return await until(check, PATIENCE_S)
 
     async def clear(self) -> None:
         """End what this test began, so that the next one meets nobody of it."""

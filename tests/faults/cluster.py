@@ -22,8 +22,8 @@ from hub.domain.flags import FAVORITES_PRIORITY
 from hub.domain.model import ACTIVE
 from persistence.embedded import EmbeddedPostgres, EmbeddedValkey
 from persistence.embedded.process import free_port
+from tests.patience import PATIENCE_S, until
 from tests.proxy import Proxy
-from tests.redis.bench import PATIENCE_S, until
 
 SECRET = "a secret that only the tests know, long enough for HS256"
 STRIPE_SECRET = "whsec_of_the_tests"

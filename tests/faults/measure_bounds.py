@@ -20,8 +20,8 @@ from persistence.redis import keys
 from tests.e2e.world import Person, Socket, World
 from tests.faults.cluster import SETTINGS, Cluster, Node, open_cluster
 from tests.faults.test_drain import world_of
+from tests.patience import until
 from tests.proxy import Proxy
-from tests.redis.bench import until
 
 DEFAULTS = Settings()
 WINDOW_S = 6

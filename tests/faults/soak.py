@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import sys
 import tempfile
@@ -146,6 +147,8 @@ def main(minutes: float, seed: int, fault: str | None) -> None:
     """Break the hub at load for so many MINUTES, and account for everything that was acknowledged.
 
     A round that found something wrong is had again by its seed and its fault."""
+    # It tells of every word that a crowd says into a line that was cut.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     console = Console(highlight=False, width=max(Console().width, 100))
     sys.exit(0 if asyncio.run(soak(minutes, seed, fault, console)) else 1)
 

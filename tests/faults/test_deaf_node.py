@@ -5,7 +5,7 @@ import re
 
 from tests.faults.cluster import Cluster, Node
 from tests.faults.test_drain import world_of
-from tests.redis.bench import until
+from tests.patience import until
 
 _ALARMS = re.compile(r'hub_alarms_total\{what="deaf"\} (\d+)')
 

@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.e2e.world import PATIENCE_S, Hub, Socket, World
 from tests.faults.cluster import Cluster, Node, open_cluster
-from tests.redis.bench import until
+from tests.patience import until
 from tests.security.bare import TEXT, Wire, frame
 
 LONG = {"HUB_DRAIN_SECONDS": "60"}

@@ -16,8 +16,8 @@ from persistence.redis import keys
 from tests.faults.cluster import SETTINGS, Cluster, Node
 from tests.faults.evidence import assignment_of
 from tests.faults.scene import Actor, Scene, scene
+from tests.patience import until
 from tests.postgres.journal import booking, event
-from tests.redis.bench import until
 
 SHARDS = int(SETTINGS["HUB_SHARDS"])
 BATCH = 500

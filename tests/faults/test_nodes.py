@@ -11,7 +11,7 @@ from tests.faults.cluster import SECRET, Cluster, Node
 from tests.faults.crowd import Size
 from tests.faults.scene import first, scene
 from tests.faults.trial import trial
-from tests.redis.bench import until
+from tests.patience import until
 
 COMMIT = scripts.COMMIT.digest.encode()
 RECORDED = b"COMMIT;"

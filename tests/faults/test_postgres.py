@@ -20,7 +20,7 @@ from tests.faults.cluster import SECRET, STRIPE_SECRET, Cluster, Node
 from tests.faults.crowd import Size
 from tests.faults.scene import first, scene
 from tests.faults.trial import trial
-from tests.redis.bench import until
+from tests.patience import until
 
 CROWD = Size(mechanics=8, customers=10, bookings=2)
 CHANGES_HOLD_WITHIN_S = 5.0

@@ -8,7 +8,7 @@ from tests.faults.checker import judge
 from tests.faults.cluster import SECRET, Cluster
 from tests.faults.crowd import Crowd, Network, Size
 from tests.faults.evidence import gather_evidence
-from tests.redis.bench import until
+from tests.patience import until
 
 _PATIENCE_S = 120.0
 

@@ -10,8 +10,9 @@ from hub.loops.bus_listener import BusListener
 from hub.loops.canary import Canary
 from persistence.redis.bus import RedisBus
 from persistence.redis.client import RedisClient
+from tests.patience import PATIENCE_S
 from tests.proxy import Proxy
-from tests.redis.bench import PATIENCE_S, SHARDS, Bench
+from tests.redis.bench import SHARDS, Bench
 
 
 class Ears:

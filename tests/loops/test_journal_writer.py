@@ -18,8 +18,9 @@ from persistence.redis import keys
 from persistence.redis.journal import RedisJournal
 from tests.dispatch.office import Office
 from tests.domain.samples import ORPHAN_MS
+from tests.patience import until
 from tests.postgres.conftest import Connection
-from tests.redis.bench import SHARDS, listening, until
+from tests.redis.bench import SHARDS, listening
 
 
 class Workshop:

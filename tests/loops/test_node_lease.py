@@ -10,7 +10,8 @@ from tests.dispatch.office import Office
 from tests.dispatch.test_moving_targets import now, wish_for
 from tests.domain.samples import ANA
 from tests.loops.test_sweeper import ManualClock
-from tests.redis.bench import PATIENCE_S, SHARDS, Bench
+from tests.patience import PATIENCE_S
+from tests.redis.bench import SHARDS, Bench
 
 LEASE_MS = 60_000
 STAGGER_MS = 200

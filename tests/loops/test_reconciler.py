@@ -22,8 +22,9 @@ from persistence.redis.survey import RedisSurvey
 from tests.dispatch.office import Office, assert_in_place, work_of
 from tests.dispatch.test_moving_targets import arrive, wish_for
 from tests.domain.samples import ANA, BEN, CUSTOMER, CUSTOMERS, ORPHAN_MS
+from tests.patience import until
 from tests.postgres.conftest import Connection
-from tests.redis.bench import SHARDS, until
+from tests.redis.bench import SHARDS
 
 AT_ONCE = -60_000
 """Whatever happened counts as settled."""

@@ -23,9 +23,10 @@ from persistence.redis.inspection import RedisInspection
 from tests.dispatch.office import assert_in_place
 from tests.domain.samples import ANA, BEN, CUSTOMER, CUSTOMERS, MINUTE, ORPHAN_MS, online, wish
 from tests.loops.restoring import Node, open_node, refused
+from tests.patience import PATIENCE_S
 from tests.postgres.conftest import Connection
 from tests.postgres.journal import booking, ended
-from tests.redis.bench import PATIENCE_S, SHARDS, Bench
+from tests.redis.bench import SHARDS, Bench
 
 DAY_MS = 86_400_000
 

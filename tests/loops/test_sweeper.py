@@ -15,7 +15,8 @@ from persistence.redis.sessions import RedisSessions
 from tests.dispatch.office import Office, history
 from tests.dispatch.test_moving_targets import arrive, wish_for
 from tests.domain.samples import ANA, CUSTOMERS
-from tests.redis.bench import PATIENCE_S, SHARDS, Bench
+from tests.patience import PATIENCE_S
+from tests.redis.bench import SHARDS, Bench
 
 
 class ManualClock:

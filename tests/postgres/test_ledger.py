@@ -11,9 +11,9 @@ from hub.domain.ids import new_id, new_session_id
 from hub.domain.model import EventType, Session, SessionStatus
 from persistence.postgres.ledger import PostgresLedger
 from persistence.postgres.pool import Postgres
+from tests.patience import until
 from tests.postgres.conftest import Connection
 from tests.postgres.journal import Journal, accepted, booking, ended, event, step
-from tests.redis.bench import until
 
 
 @pytest.fixture

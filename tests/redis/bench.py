@@ -1,7 +1,7 @@
 """What the tests of the Redis stores share: stores on a real server, and ways to look at what they did."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -23,10 +23,10 @@ from persistence.redis.live import RedisLive
 from persistence.redis.presence import RedisPresence
 from persistence.redis.sessions import RedisSessions
 from tests.domain.samples import CUSTOMER, NOTIFY_MS, ORPHAN_MS, by_id, draft, wish
+from tests.patience import PATIENCE_S, until
 
 SHARDS = 4
 EPOCH = "first-epoch"
-PATIENCE_S = 20.0
 
 
 class Bench(NamedTuple):
@@ -80,13 +80,6 @@ async def open_bench(url: str, wait: str = "") -> AsyncIterator[Bench]:
     )
     await client.close()
     await raw.aclose()
-
-
-async def until(condition: Callable[[], Awaitable[bool]], patience_s: float = PATIENCE_S) -> None:
-    """Returns as soon as the condition holds; fails when it does not for long."""
-    async with asyncio.timeout(patience_s):
-        while not await condition():  # noqa: ASYNC110  # what is awaited happens in another process
-            await asyncio.sleep(0.002)
 
 
 async def book(

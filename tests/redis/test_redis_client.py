@@ -16,7 +16,8 @@ from persistence.redis import scripts
 from persistence.redis.client import Argument, RedisClient
 from persistence.redis.sessions import COMMIT_WITHIN_MS
 from tests.domain.samples import ANA, online
-from tests.redis.bench import PATIENCE_S, Bench, book, contents, until
+from tests.patience import PATIENCE_S, until
+from tests.redis.bench import Bench, book, contents
 from tests.redis.conftest import Suspension
 
 ATTEMPTS = 4

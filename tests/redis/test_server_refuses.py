@@ -16,7 +16,8 @@ from hub.domain.records import Outcome
 from persistence.embedded import EmbeddedValkey
 from persistence.redis.client import RedisClient
 from tests.domain.samples import ANA, online
-from tests.redis.bench import Bench, book, contents, open_bench, until
+from tests.patience import until
+from tests.redis.bench import Bench, book, contents, open_bench
 
 Break = Callable[[Bench], Awaitable[object]]
 

@@ -16,7 +16,8 @@ from persistence.redis.inspection import RedisInspection
 from persistence.redis.scripts import Script
 from persistence.redis.survey import RedisSurvey
 from tests.domain.samples import ANA, BEN, booked, online
-from tests.redis.bench import EPOCH, PATIENCE_S, SHARDS, Bench, book, execute
+from tests.patience import PATIENCE_S
+from tests.redis.bench import EPOCH, SHARDS, Bench, book, execute
 
 SLOTS = 16_384
 SCRIPTS = {name: script for name, script in vars(scripts).items() if isinstance(script, Script)}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hub.sockets.protocol import EXTENSION, HubProtocol
-from tests.redis.bench import until
+from tests.patience import until
 from tests.security.bare import BINARY, CLOSE, PING, PONG, TEXT, UPGRADE, Wire, frame
 from tests.security.conftest import Dial, Serve
 
