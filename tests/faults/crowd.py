@@ -27,6 +27,8 @@ _FINAL = frozenset({"taken", "cancelled", "expired", "priority_window", "not_fou
 """Refusals that are answers: asking again would bring the same."""
 
 _ANSWER_WITHIN_S = 40.0
+_LONGEST_PAUSE_S = 2.0
+"""Whoever fares ill again and again asks less often."""
 _WAIT_FOR_A_MECHANIC_S = 6.0
 _FAVORITES = 3
 _ROUTINGS = (("priority_broadcast", 6), ("favorites_sequence", 2), ("broadcast", 2))
@@ -68,6 +70,7 @@ class Person:
 
     async def persist(self, ask: Callable[[HubHttp], Awaitable[Body]]) -> Body:
         """The answer, which may be a refusal; raises `TimeoutError` where none comes at all."""
+        longest = 0.5
         async with asyncio.timeout(_ANSWER_WITHIN_S):
             while True:
                 try:
@@ -77,7 +80,8 @@ class Person:
                         raise
                 except httpx.TransportError:
                     pass
-                await self.pause(0.1, 0.5)
+                await self.pause(0.1, longest)
+                longest = min(longest * 1.5, _LONGEST_PAUSE_S)
 
     async def act(self, what: str, session_id: str, ask: Callable[[HubHttp], Awaitable[Body]]) -> Body | None:
         """Ask until there is an answer and note it; None unless it is yes."""
@@ -105,11 +109,14 @@ class Mechanic(Person):
 
     async def live(self) -> None:
         """Until cancelled."""
+        longest = 0.3
         async with self._busy:
             while True:
+                longest = min(longest * 1.5, _LONGEST_PAUSE_S)
                 with contextlib.suppress(*GONE):
                     await self._shift()
-                await self.pause(0.02, 0.3)
+                    longest = 0.3
+                await self.pause(0.02, longest)
 
     async def _shift(self) -> None:
         url = self.dice.choice(self.network.urls)

@@ -21,8 +21,10 @@ from tests.faults.cluster import Cluster, open_cluster
 from tests.faults.crowd import GONE, Customer, Size
 from tests.faults.faults import FAULTS
 from tests.faults.trial import Trial, gathered
+from tests.patience import until
 
 CROWD = Size(mechanics=25, customers=100, bookings=4)
+_RECOVERY_S = 120.0
 _AT_MOST = 3
 """Times that a fault is made under one crowd."""
 
@@ -87,11 +89,14 @@ class Soak:
 
     async def _answered(self, url: str, customer: Customer) -> None:
         hub = HubHttp(customer.http, url, customer.token)
-        while True:
+
+        async def answers() -> bool:
             with contextlib.suppress(*GONE):
                 await hub.active_session()
-                return
-            await asyncio.sleep(0.01)
+                return True
+            return False
+
+        await until(answers, _RECOVERY_S)
 
 
 async def rounds(minutes: float, seed: int) -> AsyncIterator[tuple[int, str]]:
