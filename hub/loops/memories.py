@@ -48,7 +48,7 @@ class Memories:
         self._alarm = alarm
         self._written: set[tuple[int, str, str]] = set()
         self.progress = 0
-        """Entries that were ever put on record."""
+        """Grows with every entry put on record, and every try to."""
 
     async def write(self) -> None:
         """Put all of them on record. Some may have to wait for what another node remembers: that a customer
@@ -58,11 +58,12 @@ class Memories:
         self._written.intersection_update(map(_place, left))
         tries = 0
         while tries < _AGAIN:
-            before = self.progress
+            before = len(left)
             left = await self._write(left)
             if not left:
                 return
-            tries = tries + 1 if self.progress == before else 0
+            tries = tries + 1 if len(left) == before else 0
+            self.progress += 1
             await asyncio.sleep(_AGAIN_S)
         logger.warning(
             "memories_not_written", extra={"sessions": sorted({entry.session_id for entry in left})}

@@ -254,7 +254,8 @@ class World:
 
     async def row(self, query: str, *arguments: Any) -> Body:
         """The row, as soon as there is one."""
-        return dict(await self.eventually(lambda: self.postgres.fetchrow(query, *arguments)))
+        found = await self.eventually(lambda: self.postgres.fetch(query, *arguments))
+        return dict(found[0])
 
     async def eventually(self, check: Callable[[], Any]) -> Any:
         """What an async check gives, once that is true."""
