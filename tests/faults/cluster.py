@@ -22,6 +22,7 @@ from hub.domain.flags import FAVORITES_PRIORITY
 from hub.domain.model import ACTIVE
 from persistence.embedded import EmbeddedPostgres, EmbeddedValkey
 from persistence.embedded.process import free_port
+from tests.faults.lines import Lines
 from tests.patience import PATIENCE_S, until
 from tests.proxy import Proxy
 
@@ -45,9 +46,6 @@ SETTINGS = {
     "HUB_LOG_FORMAT": "json",
 }
 """Times short enough to wait for."""
-
-_CLIENTS = 32
-"""HTTP clients that a crowd shares: one looks through all of its connections for every request."""
 
 _NEVER_LOGGED = ("Traceback", "loop_died", "task_failed")
 
@@ -149,14 +147,13 @@ class Cluster:
         directory: Path,
         valkey: EmbeddedValkey,
         embedded_postgres: EmbeddedPostgres,
-        clients: Sequence[httpx.AsyncClient],
+        http: httpx.AsyncClient,
         postgres: asyncpg.Pool,
     ) -> None:
         self.directory = directory
         self.valkey = valkey
         self.embedded_postgres = embedded_postgres
-        self.clients = clients
-        self.http = clients[0]
+        self.http = http
         self.postgres = postgres
         self.redis: Redis = Redis.from_url(valkey.url, decode_responses=True)
         self.nodes: list[Node] = []
@@ -316,11 +313,6 @@ class Cluster:
         return found
 
 
-def _client() -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=None)
-    return httpx.AsyncClient(timeout=5, trust_env=False, verify=False, limits=limits)
-
-
 def _place(entry_id: str) -> tuple[int, ...]:
     return tuple(map(int, entry_id.split("-")))
 
@@ -335,11 +327,13 @@ async def open_cluster(directory: Path, *, nodes: int = 3) -> AsyncIterator[Clus
         async with flag_store(embedded_postgres.url) as flags:
             await flags.set_flag(FAVORITES_PRIORITY, is_enabled=True)
         async with contextlib.AsyncExitStack() as open_things:
-            clients = [await open_things.enter_async_context(_client()) for _ in range(_CLIENTS)]
+            http = await open_things.enter_async_context(
+                httpx.AsyncClient(timeout=5, trust_env=False, transport=Lines())
+            )
             postgres = await open_things.enter_async_context(
                 asyncpg.create_pool(embedded_postgres.url, min_size=0, max_size=4)
             )
-            cluster = Cluster(directory, valkey, embedded_postgres, clients, postgres)
+            cluster = Cluster(directory, valkey, embedded_postgres, http, postgres)
             for _ in range(nodes):
                 await cluster.add_node()
             await cluster.ready()

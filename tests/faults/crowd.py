@@ -47,7 +47,7 @@ class Network(Struct, frozen=True, kw_only=True):
     """How to reach the hub."""
 
     urls: Sequence[str]
-    clients: Sequence[httpx.AsyncClient]
+    http: httpx.AsyncClient
     secret: str
 
 
@@ -57,7 +57,7 @@ class Person:
         self.role = role
         self.dice = dice
         self.network = network
-        self.http = dice.choice(network.clients)
+        self.http = network.http
         self.history = history
         self.token = issue(network.secret, role=role, user_id=self.id, ttl=86_400, name=self.id[:8])
 

@@ -22,7 +22,7 @@ class Actor(Person):
     """Somebody who does what the test says, by whichever node it names."""
 
     def __init__(self, scene: "Scene", role: str) -> None:
-        network = Network(urls=scene.cluster.urls, clients=scene.cluster.clients, secret=SECRET)
+        network = Network(urls=scene.cluster.urls, http=scene.cluster.http, secret=SECRET)
         super().__init__(network, scene.history, role, random.Random(uuid.uuid4().int))
         self._scene = scene
 

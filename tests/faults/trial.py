@@ -52,7 +52,7 @@ class Trial:
 @contextlib.asynccontextmanager
 async def gathered(cluster: Cluster, seed: int, size: Size) -> AsyncIterator[Trial]:
     """Whatever is broken within must be whole again at the end of the block."""
-    crowd = Crowd(Network(urls=cluster.urls, clients=cluster.clients, secret=SECRET), seed, size)
+    crowd = Crowd(Network(urls=cluster.urls, http=cluster.http, secret=SECRET), seed, size)
     await crowd.register(cluster.postgres)
     held = Trial(cluster, crowd)
     try:
