@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 import tempfile
@@ -64,6 +65,10 @@ async def measure(lab: Lab, names: list[str]) -> None:
         lab.say(name)
         try:
             await WORKS[name](lab)
+        except asyncio.CancelledError:
+            for left in names[names.index(name) :]:
+                lab.figures.failed(left, "stopped before its end")
+            raise
         except Exception as error:
             # What the other works found is not lost with it.
             traceback.print_exc()
@@ -83,10 +88,9 @@ def main() -> int:
         # Postgres runs as another user where we are root.
         Path(directory).chmod(0o755)
         lab = Lab(options, figures, Path(directory))
-        try:
+        # What was measured until somebody stopped it is not lost either.
+        with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
             uvloop.run(measure(lab, chosen.works or list(WORKS)))
-        except (asyncio.CancelledError, KeyboardInterrupt):
-            return 1
     text = table.render(figures, facts)
     print(text)
     if chosen.json:

@@ -22,7 +22,8 @@ local function stands(item, hash)
   local basis, restored = string.match(known[2] or '', '^(%d+) (%d+)$')
   basis, restored = tonumber(basis), tonumber(restored)
   if (version == restored and basis or version) < item.recorded then return 'older' end
-  if basis then return basis >= item.recorded and 'newer' or 'moved' end
+  -- What was recorded before the restoration is in it or was passed over; what came later is as in any life.
+  if basis and item.recorded <= restored then return basis >= item.recorded and 'newer' or 'moved' end
   -- The last eight commands are known.
   local unknown = item.command ~= '' and not string.find(known[3] or '', item.command, 1, true)
   local booking = item.recorded == 1
