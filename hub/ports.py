@@ -270,10 +270,13 @@ class Written(Protocol):
 
 
 class Remembered(Written, Protocol):
-    """`waiting`: sessions that wait for an earlier one of their customer's to be over."""
+    """`waiting`: sessions that wait for an earlier one of their customer's to be over. `late`: lives whose
+    entries were left out, by shard and epoch."""
 
     @property
     def waiting(self) -> frozenset[str]: ...
+    @property
+    def late(self) -> frozenset[tuple[int, str]]: ...
 
 
 class Drained(Written, Protocol):
@@ -304,8 +307,10 @@ class RecordWriter(Record, Protocol):
         """Write what `read` finds behind the cursors of these shards, in one transaction."""
         ...
 
-    async def write(self, entries: Sequence[JournalEntry], *, bury: Bury) -> Remembered:
-        """Write entries without moving a cursor."""
+    async def write(
+        self, entries: Sequence[JournalEntry], *, bury: Bury, of_this_life: bool = False
+    ) -> Remembered:
+        """Write entries without moving a cursor, or only those of the life that the record is in."""
         ...
 
     async def sessions(self, session_ids: Sequence[str]) -> Mapping[str, Session]: ...

@@ -109,13 +109,12 @@ class Kept(Struct, frozen=True, kw_only=True):
 class Restoration(Struct, frozen=True, kw_only=True):
     """A session to be entered as it was in the version `recorded`, under a later one.
 
-    `known`: what the store has of it. `journal`: the record has to be told of what is entered.
+    `journal`: the record has to be told of what is entered.
     """
 
     session: Session
     recorded: int
     command_id: str = ""
-    known: Session | None = None
     journal: bool = False
 
 

@@ -52,14 +52,14 @@ class Memories:
 
     async def write(self) -> None:
         """Put all of them on record. Some may have to wait for what another node remembers: that a customer
-        ended one session before they booked the next. What is left when nothing has moved for a while is left
-        for `bring`."""
+        ended one session before they booked the next. What is left when nothing has moved for a while, and
+        what comes after others went on, is left for `bring`."""
         left = self._kept.all()
         self._written.intersection_update(map(_place, left))
         tries = 0
         while tries < _AGAIN:
             before = len(left)
-            left = await self._write(left)
+            left = await self._write(left, of_this_life=True)
             if not left:
                 return
             tries = tries + 1 if len(left) == before else 0
@@ -97,18 +97,15 @@ class Memories:
         rows = await self._record.sessions(list(sessions))
         found = dict(zip(sessions, await self._live.found(list(sessions)), strict=True))
         wanted = [
-            Restoration(
-                session=_anew(session),
-                recorded=session.version,
-                command_id=command_id,
-                known=found[session.id],
-            )
+            Restoration(session=_anew(session), recorded=session.version, command_id=command_id)
             for session, command_id in sessions.values()
             if found[session.id] is not None or not _passed(session, rows.get(session.id))
         ]
         return list(zip([each.session for each in wanted], await self._live.restore(wanted), strict=True))
 
-    async def _write(self, entries: Sequence[JournalEntry]) -> list[JournalEntry]:
+    async def _write(
+        self, entries: Sequence[JournalEntry], *, of_this_life: bool = False
+    ) -> list[JournalEntry]:
         """Those that have to wait or are refused: one session's must not keep those of the others from the
         record."""
         left: list[JournalEntry] = []
@@ -124,9 +121,10 @@ class Memories:
             part = parts.pop()
             together = [entry for group in part for entry in group]
             try:
-                waiting = (await self._record.write(together, bury=self._bury)).waiting
-                written = [_place(entry) for entry in together if entry.session_id not in waiting]
-                left += [entry for entry in together if entry.session_id in waiting]
+                result = await self._record.write(together, bury=self._bury, of_this_life=of_this_life)
+                timely = [entry for entry in together if (entry.shard, entry.epoch) not in result.late]
+                written = [_place(entry) for entry in timely if entry.session_id not in result.waiting]
+                left += [entry for entry in timely if entry.session_id in result.waiting]
                 self._written.update(written)
                 self.progress += len(written)
             except StoreFailed as failure:

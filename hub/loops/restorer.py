@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from msgspec.structs import replace
 
 from hub.domain.epoch import VERSION_GAP, new_epoch, renewed
-from hub.domain.model import KEY_LIVES_MS, Session
+from hub.domain.model import KEY_LIVES_MS
 from hub.domain.records import Kept, Life, Restoration, Restored
 from hub.loops.kept import order
 from hub.ports import LiveData, RecordWriter, SessionStore
@@ -35,22 +35,24 @@ class Restorer:
 
     async def restore(self, life: Life, ahead: Collection[int], served_at: int) -> None:
         """`ahead`: shards of which a node knew more than there is. `served_at`: when the store is last known
-        to have served, ms."""
+        to have served, ms.
+
+        The record begins the new lives before it is read, and takes no more memories of earlier ones: what
+        came too late must not be half there, on record and not in what was restored from it."""
         cursors = await self._record.cursors()
         lost = _lost(life.epochs, await self._live.last_entries(), cursors) | set(ahead)
+        began = life.now if await self._record.booked_since(life.now - KEY_LIVES_MS) else None
+        epochs = {
+            shard: new_epoch(began) if shard in lost or epoch is None else renewed(epoch)
+            for shard, epoch in enumerate(life.epochs)
+        }
+        await self._record.begin(epochs)
         restored = 0
         if lost:
             known = [order(last)[0] for _, last in cursors.values() if last]
             outage = _outage(life.now, [served_at, *known])
             restored += await self._correct(lost, outage)
             restored += await self._refill(lost, outage)
-        now = (await self._live.look()).now
-        began = now if await self._record.booked_since(now - KEY_LIVES_MS) else None
-        epochs = {
-            shard: new_epoch(began) if shard in lost or epoch is None else renewed(epoch)
-            for shard, epoch in enumerate(life.epochs)
-        }
-        await self._record.begin(epochs)
         await self._live.begin(life.run, epochs)
         logger.info("restored", extra={"sessions": restored, "shards": len(lost)})
 
@@ -63,8 +65,7 @@ class Restorer:
             behind = [sid for sid, version in on_record.items() if version > there[sid]]
             if behind:
                 rows = await self._record.kept(behind)
-                found = dict(zip(behind, await self._live.found(behind), strict=True))
-                wanted = [_restoration(row, outage, found[sid]) for sid, row in rows.items()]
+                wanted = [_restoration(row, outage) for row in rows.values()]
                 restored += _count(await self._live.restore(wanted))
         return restored
 
@@ -110,7 +111,7 @@ def _outage(now: int, known_to_serve: Sequence[int]) -> int:
     return max(0, now - last) if last else 0
 
 
-def _restoration(row: Kept, outage: int, known: Session | None = None) -> Restoration:
+def _restoration(row: Kept, outage: int) -> Restoration:
     """The session as it goes on: what was left of its times is left still."""
     session = row.session
     offered = session.expires_at is not None and session.active
@@ -123,7 +124,6 @@ def _restoration(row: Kept, outage: int, known: Session | None = None) -> Restor
         ),
         recorded=session.version,
         command_id=row.command_id,
-        known=known,
         journal=offered,
     )
 

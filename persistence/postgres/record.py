@@ -58,9 +58,11 @@ class Written(Struct, frozen=True, kw_only=True):
 
 
 class WriteResult(Written, frozen=True, kw_only=True):
-    """`waiting`: sessions that were left out until an earlier one of their customer's is over."""
+    """`waiting`: sessions that were left out until an earlier one of their customer's is over. `late`: lives
+    whose entries were left out, by shard and epoch."""
 
     waiting: frozenset[str] = frozenset()
+    late: frozenset[tuple[int, str]] = frozenset()
 
 
 class DrainResult(Written, frozen=True, kw_only=True):
@@ -123,18 +125,25 @@ class PostgresRecord:
             skipped=skipped,
         )
 
-    async def write(self, entries: Sequence[JournalEntry], *, bury: Bury) -> WriteResult:
+    async def write(
+        self, entries: Sequence[JournalEntry], *, bury: Bury, of_this_life: bool = False
+    ) -> WriteResult:
         """Write entries that a node kept, without moving a cursor: the stream they stood in may be lost. The
-        nodes do so in turn: they remember much of the same customers, and would deadlock."""
+        nodes do so in turn: they remember much of the same customers, and would deadlock. `of_this_life`: not
+        those of a life that the record has left behind."""
         if not entries:
             return WriteResult()
         async with self._postgres.connection() as connection, connection.transaction():
             await connection.execute(_JOURNAL["turn"], timeout=PATIENCE_S)
             await connection.execute(_JOURNAL["limits"])
+            late = await _late(connection, entries) if of_this_life else frozenset()
+            entries = [entry for entry in entries if (entry.shard, entry.epoch) not in late]
             waiting = await _waiting(connection, entries)
             ready = [entry for entry in entries if entry.session_id not in waiting]
             written = await self._write(connection, ready, bury)
-        return WriteResult(entries=written.entries, rows=written.rows, buried=written.buried, waiting=waiting)
+        return WriteResult(
+            entries=written.entries, rows=written.rows, buried=written.buried, waiting=waiting, late=late
+        )
 
     async def _ensure_cursors(
         self, connection: Connection, shards: Sequence[int], epochs: Mapping[int, str]
@@ -250,6 +259,16 @@ class PostgresRecord:
         """Whether this node has it: one node in the cluster does, until the block or its connection ends."""
         async with self._postgres.own_connection() as connection:
             yield bool(await connection.fetchval(_RECORD["try_lock"], key))
+
+
+async def _late(connection: Connection, entries: Sequence[JournalEntry]) -> frozenset[tuple[int, str]]:
+    """The lives that are over; the others cannot end before this transaction does."""
+    lives = {(entry.shard, entry.epoch) for entry in entries}
+    known = {
+        row["shard"]: row["epoch"]
+        for row in await connection.fetch(_JOURNAL["lives"], [shard for shard, _ in lives])
+    }
+    return frozenset((shard, epoch) for shard, epoch in lives if known.get(shard, epoch) != epoch)
 
 
 async def _waiting(connection: Connection, entries: Sequence[JournalEntry]) -> frozenset[str]:

@@ -112,7 +112,24 @@ def _readable(fields: Mapping[str, str]) -> Session | None:
 
 
 async def restore(client: RedisClient, shards: int, wanted: Sequence[Restoration]) -> list[Restored]:
-    """What became of each."""
+    """What became of each. Where an older version turns out to be there, its places are looked up."""
+    outcomes = await _enter(client, shards, wanted, [0] * len(wanted), [None] * len(wanted))
+    while changed := [position for position, outcome in enumerate(outcomes) if outcome == "changed"]:
+        behind = [wanted[position] for position in changed]
+        known = await found(client, shards, [each.session.id for each in behind])
+        knew = [session.version if session else -1 for session in known]
+        for position, outcome in zip(changed, await _enter(client, shards, behind, knew, known), strict=True):
+            outcomes[position] = outcome
+    return list(map(Restored, outcomes))
+
+
+async def _enter(
+    client: RedisClient,
+    shards: int,
+    wanted: Sequence[Restoration],
+    knew: Sequence[int],
+    known: Sequence[Session | None],
+) -> list[str]:
     by_shard: dict[int, list[int]] = {}
     for position, each in enumerate(wanted):
         by_shard.setdefault(shard_of_session(each.session.id, shards), []).append(position)
@@ -122,19 +139,24 @@ async def restore(client: RedisClient, shards: int, wanted: Sequence[Restoration
         for start in range(0, len(positions), _AT_ONCE)
     ]
     answers = await asyncio.gather(
-        *(_restore(client, shard, [wanted[p] for p in positions]) for shard, positions in calls)
+        *(
+            _enter_in(client, shard, [(wanted[p], knew[p], known[p]) for p in positions])
+            for shard, positions in calls
+        )
     )
-    outcomes: dict[int, Restored] = {}
+    outcomes: dict[int, str] = {}
     for (_, positions), answer in zip(calls, answers, strict=True):
-        outcomes.update(zip(positions, map(Restored, answer), strict=True))
+        outcomes.update(zip(positions, answer, strict=True))
     return [outcomes[position] for position in range(len(wanted))]
 
 
-async def _restore(client: RedisClient, shard: int, wanted: Sequence[Restoration]) -> list[str]:
+async def _enter_in(
+    client: RedisClient, shard: int, wanted: Sequence[tuple[Restoration, int, Session | None]]
+) -> list[str]:
     places = [keys.deadlines(shard), keys.open_requests(shard), keys.journal(shard)]
     items = []
-    for each in wanted:
-        session, left = each.session, each.known.offered_to if each.known else None
+    for each, knew, known in wanted:
+        session, left = each.session, known.offered_to if known else None
         places += [
             keys.session(shard, session.id),
             keys.declined(shard, session.id),
@@ -142,14 +164,14 @@ async def _restore(client: RedisClient, shard: int, wanted: Sequence[Restoration
             keys.offers(shard, session.offered_to or ""),
             keys.offers(shard, left or ""),
         ]
-        items.append(_item(each))
+        items.append(_item(each, knew, known))
     plan = {"prefix": keys.session(shard, ""), "items": items}
     answer: list[str] = await client.run(scripts.RESTORE, places, _msgpack.encode(plan))
     return answer
 
 
-def _item(wanted: Restoration) -> dict[str, Any]:
-    session, known = wanted.session, wanted.known
+def _item(wanted: Restoration, knew: int, known: Session | None) -> dict[str, Any]:
+    session = wanted.session
     marks = footprint(session)
     deadlines = dict(marks.deadlines)
     for holder in {marks.held_by, known.held_by if known else None} - {None}:
@@ -158,6 +180,7 @@ def _item(wanted: Restoration) -> dict[str, Any]:
         "version": session.version,
         "recorded": wanted.recorded,
         "command": wanted.command_id,
+        "knew": knew,
         "session": session.id,
         "assignment": session.assignment_id,
         "set": lean_fields(session),

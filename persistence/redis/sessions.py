@@ -15,7 +15,7 @@ from hub.domain.records import BookingSnapshot, Due, Outcome, Restoration, Resto
 from persistence.redis import keys, scripts
 from persistence.redis.client import RedisClient
 from persistence.redis.codec import changes, session_from
-from persistence.redis.live import found, restore, scored
+from persistence.redis.live import restore, scored
 from persistence.redis.together import Together
 
 COMMIT_WITHIN_MS = 3_000
@@ -238,8 +238,7 @@ class RedisSessions:
     async def restore(self, session: Session, recorded: int) -> bool:
         """Enter a session as the record has it in the version `recorded`, unless it is known here as new, or
         its customer has another one."""
-        (known,) = await found(self._client, self.shards, [session.id])
-        wanted = Restoration(session=session, recorded=recorded, known=known)
+        wanted = Restoration(session=session, recorded=recorded)
         (outcome,) = await restore(self._client, self.shards, [wanted])
         return outcome is Restored.RESTORED
 

@@ -431,6 +431,48 @@ async def test_who_does_not_get_on_with_it_is_waited_for_no_longer_than_the_dead
     await asyncio.gather(stuck, return_exceptions=True)
 
 
+async def test_what_is_written_too_late_is_not_half_there(
+    one: Node, two: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node is given up while it writes that the favourite has declined; then they accept."""
+    session = await one.office.book(asked=wish(online(ANA)))
+    await one.recorded()
+    await two.office.execute(session.id, cmd.Decline(ANA))
+    await one.bench.raw.flushall()
+    write, over = two.record.write, asyncio.Event()
+
+    async def late(*arguments: Any, **options: Any) -> Any:
+        await over.wait()
+        return await write(*arguments, **options)
+
+    monkeypatch.setattr(two.record, "write", late)
+    slow = asyncio.create_task(two.recovery.step())
+    await together(one)
+    await one.office.execute(session.id, cmd.Accept(mechanic_id=ANA))
+    over.set()
+    await slow
+    await one.recorded()
+
+    events = (await one.record.events(session.id)).values()
+    assert [event.type for event in events if event.type in ("declined", "accepted")] == ["accepted"]
+    assert two.alarms == [], "nobody was promised anything"
+
+
+async def test_what_a_later_file_still_has_of_a_restored_session_is_no_contradiction(one: Node) -> None:
+    session = await one.office.book()
+    await one.recorded()
+    await one.bench.raw.flushall()
+    await together(one)
+    accepted = await one.office.execute(session.id, cmd.Accept(mechanic_id=ANA))
+    await one.bench.raw.set(keys.RUN, "another")
+
+    await together(one)
+
+    assert (await one.found(session)).version == accepted.version
+    assert len(one.kept) == 0
+    assert one.alarms == []
+
+
 async def test_what_one_node_remembers_waits_for_what_another_does(one: Node, two: Node) -> None:
     """A customer ended one session by one of them, and booked the next by the other."""
     first = await one.office.book()

@@ -269,6 +269,18 @@ async def test_what_the_store_has_newer_stays(bench: Bench, older_by: int) -> No
     assert await contents(bench.url) == before
 
 
+async def test_a_session_that_is_there_in_an_older_version_leaves_all_of_its_places(bench: Bench) -> None:
+    session = await book(bench, online(ANA))
+    later = replace(after(session, cmd.Accept(mechanic_id=ANA), cmd.Start(ANA)), version=1_003)
+
+    assert await bench.sessions.restore(later, recorded=3)
+
+    assert await bench.sessions.get([session.id]) == [later]
+    deadlines = await bench.raw.zrange(keys.deadlines(bench.shard(session)), 0, -1)
+    assert deadlines == [f"work:{session.id}:{ANA}"]
+    assert await bench.sessions.offered_to(ANA) == []
+
+
 async def test_a_restored_session_goes_on(bench: Bench) -> None:
     session = await book(bench, online(ANA))
     await execute(bench, session, cmd.Notified(f"phone-of-{ANA}", 5))

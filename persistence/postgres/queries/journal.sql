@@ -38,6 +38,10 @@ update journal_cursor c set epoch = r.epoch, last_id = r.last_id, updated_at = n
 from unnest($1::integer[], $2::text[], $3::text[]) as r (shard, epoch, last_id)
 where c.shard = r.shard
 
+-- name: lives
+-- $1 shards; `begin` waits for this transaction
+select shard, epoch from journal_cursor where shard = any ($1::integer[]) order by shard for share
+
 -- name: blocked
 -- $1 sessions, $2 customers, $3 versions; $4 sessions that the same batch ends, $5 versions of that. Those that would
 -- be their customer's second active one.

@@ -5,10 +5,12 @@
 -- KEYS  1 deadlines, 2 open, 3 journal; then for each session 1 hash, 2 declined set, 3 active claim,
 --       4 offers set to join, 5 offers set to leave
 -- ARGV  1 a msgpack map: prefix (of session keys of this shard), items [{version, recorded (the record's version),
---       command (which made that), session, assignment, set [field, value …], claim, deadlines [due, member …],
+--       command (which made that), knew (the version that `none` and the set to leave are of; 0: it was not there,
+--       -1: whatever it is), session, assignment, set [field, value …], claim, deadlines [due, member …],
 --       none [member that must not be], open (ms or 0), offered, expire (ms, 0 never),
 --       journal [field, value …] (empty: none)}]
--- Returns for each 'restored', 'newer', 'moved' (it went on from an older version) or 'held'
+-- Returns for each 'restored', 'newer', 'moved' (it went on from an older version), 'held' or 'changed' (an older
+-- version is there, and not the one that the caller knew)
 
 local plan = cmsgpack.unpack(ARGV[1])
 local deadlines, open, journal = KEYS[1], KEYS[2], KEYS[3]
@@ -21,7 +23,9 @@ local function stands(item, hash)
   if not version then return end
   local basis, restored = string.match(known[2] or '', '^(%d+) (%d+)$')
   basis, restored = tonumber(basis), tonumber(restored)
-  if (version == restored and basis or version) < item.recorded then return 'older' end
+  if (version == restored and basis or version) < item.recorded then
+    return (item.knew < 0 or item.knew == version) and 'older' or 'changed'
+  end
   -- What was recorded before the restoration is in it or was passed over; what came later is as in any life.
   if basis and item.recorded <= restored then return basis >= item.recorded and 'newer' or 'moved' end
   -- The last eight commands are known.
