@@ -1,4 +1,4 @@
-"""One hub of two nodes for all tests of a worker, with times short enough to wait for."""
+"""One hub of two nodes for all tests here of a worker, with times short enough to wait for."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -15,7 +15,7 @@ SHORT = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     hub = Hub(tmp_path_factory.mktemp("hub") / "data", nodes=2, **SHORT)
     yield hub

@@ -276,7 +276,10 @@ class World:
 @contextlib.asynccontextmanager
 async def world_of(hub: Hub) -> AsyncIterator[World]:
     async with (
-        httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False) as http,
+        # The client's patience with an idle connection ends before the hub's, or they would race.
+        httpx.AsyncClient(
+            timeout=PATIENCE_S, trust_env=False, limits=httpx.Limits(keepalive_expiry=2)
+        ) as http,
         asyncpg.create_pool(hub.postgres_url, min_size=1, max_size=4) as postgres,
         Redis.from_url(hub.redis_url, decode_responses=True) as redis,
     ):

@@ -19,7 +19,7 @@ from tests.security.bare import Application, Bare, Wire
 LISTED = "https://app.example.com"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fortress(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     settings = {
         "HUB_ALLOWED_ORIGINS": LISTED,
