@@ -269,7 +269,7 @@ class Written(Protocol):
     def entries(self) -> int: ...
 
 
-class Remembered(Written, Protocol):
+class PartlyWritten(Written, Protocol):
     """`waiting`: sessions that wait for an earlier one of their customer's to be over. `late`: lives whose
     entries were left out, by shard and epoch."""
 
@@ -309,7 +309,7 @@ class RecordWriter(Record, Protocol):
 
     async def write(
         self, entries: Sequence[JournalEntry], *, bury: Bury, of_this_life: bool = False
-    ) -> Remembered:
+    ) -> PartlyWritten:
         """Write entries without moving a cursor, or only those of the life that the record is in."""
         ...
 

@@ -63,7 +63,7 @@ from hub.domain.errors import StoreFailed
     "--json", "as_json", is_flag=True, envvar="HUB_SIMULATE_JSON", help="The summary as JSON on stdout."
 )
 @data_dir_option
-def simulate_command(
+def simulate(
     urls: tuple[str, ...],
     mechanics: int,
     customers: int,

@@ -18,6 +18,7 @@ _SCAN_COUNT = 500
 _SESSIONS = "hub:{*}:session:*"
 _AT_ONCE = 200
 """Sessions that one script restores: some five milliseconds of the server's time."""
+_ABSENT, _UNREADABLE = 0, -1
 
 _json = msgspec.json.Encoder()
 _msgpack = msgspec.msgpack.Encoder()
@@ -113,12 +114,12 @@ def _readable(fields: Mapping[str, str]) -> Session | None:
 
 async def restore(client: RedisClient, shards: int, wanted: Sequence[Restoration]) -> list[Restored]:
     """What became of each. Where an older version turns out to be there, its places are looked up."""
-    outcomes = await _enter(client, shards, wanted, [0] * len(wanted), [None] * len(wanted))
+    outcomes = await _enter(client, shards, wanted, [None] * len(wanted), unknown=_ABSENT)
     while changed := [position for position, outcome in enumerate(outcomes) if outcome == "changed"]:
         behind = [wanted[position] for position in changed]
         known = await found(client, shards, [each.session.id for each in behind])
-        knew = [session.version if session else -1 for session in known]
-        for position, outcome in zip(changed, await _enter(client, shards, behind, knew, known), strict=True):
+        again = await _enter(client, shards, behind, known, unknown=_UNREADABLE)
+        for position, outcome in zip(changed, again, strict=True):
             outcomes[position] = outcome
     return list(map(Restored, outcomes))
 
@@ -127,9 +128,11 @@ async def _enter(
     client: RedisClient,
     shards: int,
     wanted: Sequence[Restoration],
-    knew: Sequence[int],
     known: Sequence[Session | None],
+    *,
+    unknown: int,
 ) -> list[str]:
+    """`unknown`: in place of the version of those of which nothing is known."""
     by_shard: dict[int, list[int]] = {}
     for position, each in enumerate(wanted):
         by_shard.setdefault(shard_of_session(each.session.id, shards), []).append(position)
@@ -140,7 +143,7 @@ async def _enter(
     ]
     answers = await asyncio.gather(
         *(
-            _enter_in(client, shard, [(wanted[p], knew[p], known[p]) for p in positions])
+            _enter_in(client, shard, [(wanted[p], known[p]) for p in positions], unknown)
             for shard, positions in calls
         )
     )
@@ -151,11 +154,11 @@ async def _enter(
 
 
 async def _enter_in(
-    client: RedisClient, shard: int, wanted: Sequence[tuple[Restoration, int, Session | None]]
+    client: RedisClient, shard: int, wanted: Sequence[tuple[Restoration, Session | None]], unknown: int
 ) -> list[str]:
     places = [keys.deadlines(shard), keys.open_requests(shard), keys.journal(shard)]
     items = []
-    for each, knew, known in wanted:
+    for each, known in wanted:
         session, left = each.session, known.offered_to if known else None
         places += [
             keys.session(shard, session.id),
@@ -164,13 +167,13 @@ async def _enter_in(
             keys.offers(shard, session.offered_to or ""),
             keys.offers(shard, left or ""),
         ]
-        items.append(_item(each, knew, known))
+        items.append(_item(each, known, unknown))
     plan = {"prefix": keys.session(shard, ""), "items": items}
     answer: list[str] = await client.run(scripts.RESTORE, places, _msgpack.encode(plan))
     return answer
 
 
-def _item(wanted: Restoration, knew: int, known: Session | None) -> dict[str, Any]:
+def _item(wanted: Restoration, known: Session | None, unknown: int) -> dict[str, Any]:
     session = wanted.session
     marks = footprint(session)
     deadlines = dict(marks.deadlines)
@@ -180,7 +183,7 @@ def _item(wanted: Restoration, knew: int, known: Session | None) -> dict[str, An
         "version": session.version,
         "recorded": wanted.recorded,
         "command": wanted.command_id,
-        "knew": knew,
+        "knew": known.version if known else unknown,
         "session": session.id,
         "assignment": session.assignment_id,
         "set": lean_fields(session),

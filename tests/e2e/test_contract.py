@@ -77,7 +77,7 @@ def each(*tags: str) -> pytest.MarkDecorator:
 
 
 def try_out(hub: Hub, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, caller: Any) -> None:
-    @settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode))
     def attempt(case: Case[Any]) -> None:
         case.call_and_validate(base_url=hub.urls[0], headers=caller, checks=CHECKS)

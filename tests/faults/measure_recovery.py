@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import asyncpg
+from hiredis import pack_command
 
 from hub.domain.ids import assignment_of, new_id, new_session_id
 from persistence.embedded import EmbeddedValkey
@@ -68,7 +69,7 @@ async def told_alone(directory: Path, cluster: Cluster) -> float:
             for name in names[start : start + _PAGE]:
                 pipeline.hgetall(name)
             for name, fields in zip(names[start:], await pipeline.execute(), strict=False):
-                told.append(_encoded("HSET", name, *itertools.chain.from_iterable(fields.items())))
+                told.append(pack_command(("HSET", name, *itertools.chain.from_iterable(fields.items()))))
     valkey = EmbeddedValkey(directory / "alone")
     await asyncio.to_thread(valkey.start)
     try:
@@ -84,11 +85,6 @@ async def told_alone(directory: Path, cluster: Cluster) -> float:
         return took
     finally:
         await asyncio.to_thread(valkey.stop)
-
-
-def _encoded(*words: str) -> bytes:
-    parts = [word.encode() for word in words]
-    return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
 async def ask_for_health(cluster: Cluster, answers: list[float]) -> None:
