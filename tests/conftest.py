@@ -1,8 +1,20 @@
-"""What holds for all tests."""
+"""What holds for all tests, and the databases that many of them have."""
 
 from pathlib import Path
 
 import pytest
+
+from tests.postgres.databases import (
+    committed,
+    database_url,
+    empty_url,
+    postgres,
+    postgres_url,
+    server,
+    stock,
+)
+
+__all__ = ["committed", "database_url", "empty_url", "postgres", "postgres_url", "server", "stock"]
 
 _HERE = Path(__file__).parent
 _LONG = (_HERE / "faults", _HERE / "e2e")

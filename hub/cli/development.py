@@ -9,10 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
-import httpx
 from msgspec import Struct
 
 from hub.app import EmbeddedPostgres, EmbeddedStoreError, EmbeddedValkey, flag_store, load_demo, migrator
@@ -28,6 +29,7 @@ logger = logging.getLogger("hub.cli.dev")
 _DRAIN_S = 3.0
 _READY_S = 60.0
 _LOOK_S = 0.25
+_ANSWER_S = 2.0
 _NODES_END_S = 7.0
 _SIMULATED_WINDOW_S = 8
 
@@ -161,16 +163,14 @@ class Development:
         loop = asyncio.get_running_loop()
         end = loop.time() + _READY_S
         waiting = list(self._urls)
-        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-            while waiting and not self._told_to_stop.is_set():
-                if any(node.poll() is not None for node in self._nodes):
-                    raise click.ClickException("A node could not start; its log is above.")
-                if loop.time() > end:
-                    raise click.ClickException(f"Not ready after {_READY_S:.0f} s: {', '.join(waiting)}.")
-                with contextlib.suppress(httpx.TransportError):  # not listening yet
-                    if (await client.get(f"{waiting[0]}/readyz")).status_code == 200:
-                        waiting.pop(0)
-                        continue
+        while waiting and not self._told_to_stop.is_set():
+            if any(node.poll() is not None for node in self._nodes):
+                raise click.ClickException("A node could not start; its log is above.")
+            if loop.time() > end:
+                raise click.ClickException(f"Not ready after {_READY_S:.0f} s: {', '.join(waiting)}.")
+            if await asyncio.to_thread(_is_ready, waiting[0]):
+                waiting.pop(0)
+            else:
                 await self._pause(0.05)
         return not waiting
 
@@ -216,6 +216,17 @@ async def _end(process: Process) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             await asyncio.to_thread(process.wait)
+
+
+def _is_ready(url: str) -> bool:
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=_ANSWER_S)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):  # not listening yet
+        return False
+    finally:
+        connection.close()
 
 
 def _in_url(host: str) -> str:

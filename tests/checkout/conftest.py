@@ -5,18 +5,9 @@ import pytest
 from persistence.postgres.pool import Postgres
 from tests.checkout.till import Till
 from tests.dispatch.office import Office
-from tests.loops.conftest import (
-    bench,
-    committed,
-    database_url,
-    office,
-    postgres,
-    postgres_url,
-    server,
-    valkey,
-)
+from tests.loops.conftest import bench, office, valkey
 
-__all__ = ["bench", "committed", "database_url", "office", "postgres", "postgres_url", "server", "valkey"]
+__all__ = ["bench", "office", "valkey"]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from hub.domain.model import Payment, Role, RoutingType
 from persistence.redis import keys
 from tests.checkout.till import Till, stripe_event
 from tests.domain.samples import ANA, CUSTOMER, STRANGER
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 from tests.redis.bench import SHARDS
 
 DISPATCHED, IGNORED, NEEDS_ATTENTION = EventOutcome

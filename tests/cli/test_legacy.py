@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 ROW = (
     "insert into session_requests (id, customer_id, session_type, plan_code) values ($1, $1, 'chat', 'free')"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from hub.domain.reports import REPORTS
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 from tests.postgres.test_analytics import BOOKING
 
 

@@ -3,20 +3,10 @@
 import pytest_asyncio
 
 from tests.dispatch.office import Office
-from tests.postgres.conftest import committed, database_url, postgres, postgres_url, server
 from tests.redis.bench import Bench
 from tests.redis.conftest import bench, valkey
 
-__all__ = [
-    "bench",
-    "committed",
-    "database_url",
-    "office",
-    "postgres",
-    "postgres_url",
-    "server",
-    "valkey",
-]
+__all__ = ["bench", "office", "valkey"]
 
 
 @pytest_asyncio.fixture

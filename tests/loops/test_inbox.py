@@ -8,7 +8,7 @@ from hub.loops.inbox import LEFT_S, LeftEvents
 from persistence.postgres.pool import Postgres
 from tests.checkout.till import Till, stripe_event
 from tests.dispatch.office import Office
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 AGE = "update stripe_events set received_at = received_at - $1 * interval '1 second'"
 

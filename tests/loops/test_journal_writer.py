@@ -19,7 +19,7 @@ from persistence.redis.journal import RedisJournal
 from tests.dispatch.office import Office
 from tests.domain.samples import ORPHAN_MS
 from tests.patience import until
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 from tests.redis.bench import SHARDS, listening
 
 

@@ -23,7 +23,7 @@ from tests.dispatch.office import Office, assert_in_place, work_of
 from tests.dispatch.test_moving_targets import arrive, wish_for
 from tests.domain.samples import ANA, BEN, CUSTOMER, CUSTOMERS, ORPHAN_MS
 from tests.patience import until
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 from tests.redis.bench import SHARDS
 
 AT_ONCE = -60_000

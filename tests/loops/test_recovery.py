@@ -24,7 +24,7 @@ from tests.dispatch.office import assert_in_place
 from tests.domain.samples import ANA, BEN, CUSTOMER, CUSTOMERS, MINUTE, ORPHAN_MS, online, wish
 from tests.loops.restoring import Node, open_node, refused
 from tests.patience import PATIENCE_S
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 from tests.postgres.journal import booking, ended
 from tests.redis.bench import SHARDS, Bench
 

@@ -15,7 +15,7 @@ from persistence.redis import keys
 from tests.dispatch.books import FakeLedger
 from tests.dispatch.office import Office
 from tests.domain.samples import ANA, CUSTOMER, CUSTOMERS, ORPHAN_MS, draft, wish
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 from tests.redis.bench import SHARDS, Bench
 
 

@@ -10,7 +10,7 @@ from hub.domain.overview import StripeInbox
 from hub.domain.reports import REPORTS
 from persistence.postgres.analytics import PostgresAnalytics
 from persistence.postgres.pool import Postgres
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 BOOKING = """
     insert into mechanics (id, first_name, last_name, status)

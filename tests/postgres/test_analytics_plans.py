@@ -11,7 +11,7 @@ import pytest_asyncio
 from hub.domain.reports import REPORTS
 from persistence.postgres.analytics import PostgresAnalytics
 from persistence.postgres.pool import Postgres
-from tests.postgres.conftest import TEMPLATE, Connection, fresh_database, make_migrated
+from tests.postgres.databases import TEMPLATE, Connection, fresh_database, make_migrated
 
 PERIOD = "now() - interval '30 days'"
 BIG = {"sessions", "session_assignments", "session_requests"}

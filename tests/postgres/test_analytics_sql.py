@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 pytestmark = pytest.mark.asyncio
 

@@ -18,7 +18,7 @@ from persistence.postgres.cache import BatchedCache
 from persistence.postgres.directory import PostgresDirectory
 from persistence.postgres.migrate import Migrator
 from persistence.postgres.pool import Postgres
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 LIMIT_S = 20.0
 

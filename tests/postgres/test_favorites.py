@@ -14,7 +14,7 @@ from persistence.postgres.directory import PostgresDirectory
 from persistence.postgres.favorites import LIMIT, PostgresFavorites, placed
 from persistence.postgres.migrate import Migrator
 from persistence.postgres.pool import Postgres
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 CORA = new_id()
 

@@ -9,7 +9,7 @@ from hub.domain.checkout import EventOutcome, StripeEvent, Verdict
 from hub.domain.ids import new_id
 from persistence.postgres.inbox import PostgresInbox
 from persistence.postgres.pool import Postgres
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 DISPATCHED, IGNORED, NEEDS_ATTENTION = EventOutcome
 THEN = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)

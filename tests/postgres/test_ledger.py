@@ -12,7 +12,7 @@ from hub.domain.model import EventType, Session, SessionStatus
 from persistence.postgres.ledger import PostgresLedger
 from persistence.postgres.pool import Postgres
 from tests.patience import until
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 from tests.postgres.journal import Journal, accepted, booking, ended, event, step
 
 

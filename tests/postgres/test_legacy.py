@@ -17,7 +17,7 @@ from hub.domain.model import AssignmentStatus, Fallback, SessionStatus
 from persistence.postgres.legacy import Archived, Imported, OlderTable, OlderTableError
 from persistence.postgres.migrate import Migrator
 from persistence.postgres.record import PostgresRecord
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 from tests.postgres.test_analytics_sql import NAMES
 
 ANA = "00000000-0000-0000-0000-0000000000a1"

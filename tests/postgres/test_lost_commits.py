@@ -10,7 +10,7 @@ from hub.domain.ids import new_id, new_session_id
 from persistence.postgres.ledger import PostgresLedger
 from persistence.postgres.pool import Postgres
 from tests.line import Line
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 
 @pytest_asyncio.fixture

@@ -11,7 +11,7 @@ from persistence.postgres.migrate import MigrationError, Migrator
 from persistence.postgres.migration_files import Migration, load_migrations
 from persistence.postgres.pool import Postgres
 from persistence.postgres.record import PostgresRecord
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 pytestmark = pytest.mark.asyncio
 

@@ -17,7 +17,7 @@ from hub.domain.model import (
 from hub.domain.records import FORK, JournalEntry
 from persistence.postgres.pool import Postgres
 from persistence.postgres.record import PostgresRecord, Read
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 from tests.postgres.journal import EPOCHS, NOW, ORPHAN_MS, Journal, accepted, booking, ended, event, step
 
 

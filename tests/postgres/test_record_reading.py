@@ -14,7 +14,7 @@ from hub.domain.model import (
     Wave,
 )
 from persistence.postgres.record import PostgresRecord
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 from tests.postgres.journal import NOW, Journal, accepted, booking, ended
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import pytest_asyncio
 
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 pytestmark = pytest.mark.asyncio
 

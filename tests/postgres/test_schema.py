@@ -15,7 +15,7 @@ from asyncpg.exceptions import (
     UniqueViolationError,
 )
 
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 pytestmark = pytest.mark.asyncio
 

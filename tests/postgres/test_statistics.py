@@ -13,7 +13,7 @@ from hub.domain.statistics import (
 from persistence.postgres.pool import Postgres
 from persistence.postgres.query_files import load
 from persistence.postgres.statistics import PostgresStatistics
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 ANA = "00000000-0000-0000-0000-0000000000a1"
 BEN = "00000000-0000-0000-0000-0000000000a2"

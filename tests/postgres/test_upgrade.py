@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from hub.cli.migrate import migrate
 from persistence.postgres.migrate import Migrator
 from persistence.postgres.migration_files import load_migrations
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 pytestmark = pytest.mark.asyncio
 

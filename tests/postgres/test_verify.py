@@ -5,7 +5,7 @@ import pytest
 from persistence.postgres import verify
 from persistence.postgres.migrate import Migrator
 from persistence.postgres.migration_files import load_migrations
-from tests.postgres.conftest import Connection
+from tests.postgres.databases import Connection
 
 pytestmark = pytest.mark.asyncio
 
