@@ -64,8 +64,8 @@ def test_the_running_hub_has_this_document(own_hub: Hub) -> None:
 
 
 def each(*tags: str) -> pytest.MarkDecorator:
-    """A test of every operation, or of those with one of the tags: by sensible requests and, where anything can
-    be wrong with them (any text may stand in a path or a header), by others."""
+    """A test of every operation, or of those with one of the tags: by sensible requests and, where anything
+    can be wrong with them (any text may stand in a path or a header), by others."""
     found = [result.ok() for result in operations.get_all_operations() if isinstance(result, Ok)]
     return pytest.mark.parametrize(
         ("operation", "mode"),
