@@ -18,7 +18,8 @@ from hiredis import pack_command
 
 from hub.domain.ids import assignment_of, new_id, new_session_id
 from persistence.embedded import EmbeddedValkey
-from tests.faults.cluster import Cluster, open_cluster
+from tests.bench.servers.hub import Hub
+from tests.patience import until
 
 _PAGE = 5_000
 _PATIENCE_S = 120.0
@@ -52,20 +53,25 @@ async def put_on_record(postgres: "asyncpg.Pool[asyncpg.Record]", sessions: int)
             )  # fmt: skip
 
 
-async def lose_everything(cluster: Cluster) -> float:
+async def lose_everything(hub: Hub) -> float:
     """Seconds from the loss until every shard has an epoch again."""
-    await cluster.redis.flushall()
+    shards = await hub.shards()
+    await hub.redis.flushall()
     lost = time.monotonic()
-    await cluster.recovered(_PATIENCE_S)
+
+    async def recovered() -> bool:
+        return all(await hub.redis.mget([f"hub:{{{shard}}}:epoch" for shard in range(shards)]))
+
+    await until(recovered, _PATIENCE_S)
     return time.monotonic() - lost
 
 
-async def told_alone(directory: Path, cluster: Cluster) -> float:
+async def told_alone(directory: Path, hub: Hub) -> float:
     """Seconds until another Valkey has the same hashes."""
-    names = [name async for name in cluster.redis.scan_iter("hub:*:session:*", count=1_000)]
+    names = [name async for name in hub.redis.scan_iter("hub:*:session:*", count=1_000)]
     told = []
     for start in range(0, len(names), _PAGE):
-        async with cluster.redis.pipeline(transaction=False) as pipeline:
+        async with hub.redis.pipeline(transaction=False) as pipeline:
             for name in names[start : start + _PAGE]:
                 pipeline.hgetall(name)
             for name, fields in zip(names[start:], await pipeline.execute(), strict=False):
@@ -87,36 +93,42 @@ async def told_alone(directory: Path, cluster: Cluster) -> float:
         await asyncio.to_thread(valkey.stop)
 
 
-async def ask_for_health(cluster: Cluster, answers: list[float]) -> None:
+async def ask_for_health(hub: Hub, answers: list[float]) -> None:
     while True:
-        for node in cluster.nodes:
+        for pool in hub.pools:
             asked = time.monotonic()
-            await cluster.http.get(f"{node.url}/healthz")
+            await pool.call("GET", "/healthz")
             answers.append(time.monotonic() - asked)
         await asyncio.sleep(0.05)
 
 
+async def ready(hub: Hub) -> bool:
+    return all([(await pool.call("GET", "/readyz")).status == 200 for pool in hub.pools])
+
+
 async def measure(sessions: int, nodes: int, times: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        async with open_cluster(Path(directory), nodes=nodes) as cluster:
-            await put_on_record(cluster.postgres, sessions)
-            await cluster.redis.flushall()
-            await cluster.recovered(_PATIENCE_S)
-            alone = await told_alone(Path(directory), cluster)
+        hub = await Hub.start(Path(directory), nodes=nodes)
+        try:
+            await put_on_record(hub.postgres, sessions)
+            await lose_everything(hub)
+            alone = await told_alone(Path(directory), hub)
             for _ in range(times):
-                await cluster.ready()
+                await until(lambda: ready(hub))
                 answers: list[float] = []
-                asking = asyncio.create_task(ask_for_health(cluster, answers))
+                asking = asyncio.create_task(ask_for_health(hub, answers))
                 try:
-                    took = await lose_everything(cluster)
+                    took = await lose_everything(hub)
                 finally:
                     asking.cancel()
                     await asyncio.gather(asking, return_exceptions=True)
-                found = sum([1 async for _ in cluster.redis.scan_iter("hub:*:session:*", count=1_000)])
+                found = sum([1 async for _ in hub.redis.scan_iter("hub:*:session:*", count=1_000)])
                 sys.stdout.write(
                     f"{found} sessions in {took:.2f} s, {took / alone:.1f} times what a Valkey takes alone;"
                     f" slowest /healthz {max(answers) * 1_000:.0f} ms\n"
                 )
+        finally:
+            await hub.stop()
 
 
 def main() -> None:

@@ -90,7 +90,7 @@ async def test_what_was_decided_before_a_flush_is_not_committed_after_it(cluster
         await cluster.redis.flushall()
         await here.redis.heal()
         (failure,) = await asyncio.gather(held_up, return_exceptions=True)
-        assert isinstance(failure, GONE)
+    assert isinstance(failure, GONE)
 
 
 async def test_it_is_away_for_longer_than_a_lease_and_nobody_goes_offline_for_it(cluster: Cluster) -> None:
