@@ -5,6 +5,8 @@ import asyncio
 import os
 import signal
 
+from msgspec.structs import replace
+
 from hub.client import HubSocket
 from persistence.redis import scripts
 from tests.faults.cluster import LEASE_S, Cluster
