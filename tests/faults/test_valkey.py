@@ -13,6 +13,7 @@ from tests.faults.cluster import LEASE_S, Cluster
 from tests.faults.crowd import GONE, Size
 from tests.faults.scene import scene
 from tests.faults.trial import trial
+from tests.patience import until
 
 COMMIT = scripts.COMMIT.digest.encode()
 CROWD = Size(mechanics=12, customers=12, bookings=3)
@@ -81,17 +82,27 @@ async def test_an_older_file_gives_nobody_what_another_has(cluster: Cluster) -> 
 
 
 async def test_what_was_decided_before_a_flush_is_not_committed_after_it(cluster: Cluster) -> None:
-    """A booking's commit is held up while the same customer books elsewhere; the flush forgets her claim."""
+    """A booking's commit is held up while the same customer books elsewhere; the flush forgets her claim, and
+    nobody else is there to restore it before the commit comes."""
     async with scene(cluster) as people:
         mia = people.customer()
         here, there = cluster.nodes[0], cluster.nodes[1]
         committing = here.redis.trap(COMMIT, pass_on=False)
         held_up = asyncio.create_task(mia.hub_at(here).book(key="held up", plan_code="free"))
         await committing.wait()
-        await mia.book(by=there)
+        mia.network = replace(mia.network, urls=[there.url])
+        await mia.book()
+        for node in cluster.nodes[1:]:
+            node.signal(signal.SIGSTOP)
         await cluster.redis.flushall()
         await here.redis.heal()
         (failure,) = await asyncio.gather(held_up, return_exceptions=True)
+        await cluster.heal()
+
+        async def is_remembered() -> bool:
+            return (await mia.persist(lambda hub: hub.active_session()))["session"] is not None
+
+        await until(is_remembered)
     assert isinstance(failure, GONE)
 
 
