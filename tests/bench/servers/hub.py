@@ -153,12 +153,15 @@ class Hub(Server):
         return _joining(hello, watch, ready=b'{"type":"reply"')
 
     async def publish(self, payload: bytes) -> None:
-        """A mechanic changes status: everybody who watches gets one frame, whatever the payload."""
+        """A mechanic changes status, and has the reply: everybody who watches gets one frame, whatever the
+        payload."""
         if self._beacon is None:
             self._beacon = Crowd(self.address)
             await self._beacon.join([self.mechanic(_BEACON)])
         status = {"type": "status", "id": 1, "status": next(self._statuses)}
+        replied = self._beacon.expect(1)
         self._beacon.listeners[0].say(json.dumps(status).encode())
+        await replied
 
     # Bookings
 

@@ -53,15 +53,17 @@ async def _in_turn(lab: Lab, work: str, servers: Sequence[Server], sockets: int)
     setting, seconds = f"{sockets:,} sockets", lab.pick(quick=0.6, full=2.0)
     crowds = Crowds(lab, servers, sockets)
     messages: list[bytes] = []
-    for run in range(lab.runs):
-        for server in servers:
-            lab.say(f"{work}, {setting}, run {run + 1}: {server.name}")
-            async with crowds.of(server) as crowd:
-                # The first ones pay for what is made once.
-                samples = [await _sample(server, crowd, message) for message in messages or [b"", b""]]
-                messages = messages or samples
-                await _one(lab, work, server, crowd, messages, seconds, setting)
-    await crowds.leave()
+    try:
+        for run in range(lab.runs):
+            for server in servers:
+                lab.say(f"{work}, {setting}, run {run + 1}: {server.name}")
+                async with crowds.of(server) as crowd:
+                    # The first ones pay for what is made once.
+                    samples = [await _sample(server, crowd, message) for message in messages or [b"", b""]]
+                    messages = messages or samples
+                    await _one(lab, work, server, crowd, messages, seconds, setting)
+    finally:
+        await crowds.leave()
     sizes = " and ".join(str(size) for size in dict.fromkeys(len(message) for message in messages))
     lab.figures.note(f"{work}, {setting}: messages of {sizes} bytes.")
 
