@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import shlex
 import signal
 import sys
 import tempfile
@@ -79,7 +80,7 @@ def main() -> int:
     chosen = arguments()
     if chosen.install:
         tools.install(lambda text: print(text, file=sys.stderr))
-    facts = environment.describe()
+    facts = {"command": shlex.join(["scripts/bench", *sys.argv[1:]])} | environment.describe()
     options = Options(
         runs=chosen.runs or (1 if chosen.quick else 5), quick=chosen.quick, only_hub=chosen.only_hub
     )

@@ -38,9 +38,7 @@ _LOST_AFTER_S = 20.0
 
 
 async def measure(lab: Lab) -> None:
-    for sockets, kinds in lab.pick(
-        quick=[(1_000, ALL)], full=[(1_000, ALL), (2_000, ALL), (5_000, FAST), (20_000, FAST)]
-    ):
+    for sockets, kinds in lab.pick(quick=[(1_000, ALL)], full=[(1_000, ALL), (5_000, FAST), (20_000, FAST)]):
         async with lab.hub() as hub, lab.references(kinds) as references:
             await _in_turn(lab, NAME, [hub, *references], lab.fitting(sockets))
     for sockets in lab.pick(quick=[500], full=[1_000, 5_000]):

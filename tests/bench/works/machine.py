@@ -11,8 +11,11 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 from redis.asyncio import Redis
 
+from tests.bench.accounts import Account
+from tests.bench.backlog import Backlog
 from tests.bench.figures import Metric, percentile
 from tests.bench.lab import Lab
+from tests.bench.servers.hub import Hub
 
 NAME = "machine"
 STEP = Metric("CPU a step", "µs", 3)
@@ -47,6 +50,7 @@ async def measure(lab: Lab) -> None:
                 ("asyncpg, one row", lambda: postgres.execute("INSERT INTO bare (word) VALUES ('x')"), 1),
             ):
                 await _steadily(lab, name, work, calls, parts)
+            await _commits(lab, hub)
         await postgres.close()
         await redis.aclose()
 
@@ -57,6 +61,18 @@ def _additions() -> float:
     for number in range(_STEPS):
         total += number
     return (time.process_time() - begin) / _STEPS * 1e6
+
+
+async def _commits(lab: Lab, hub: Hub) -> None:
+    """Bookings, decided here and committed by the hub's script: what any change of a session is at least."""
+    commits = lab.pick(quick=500, full=5_000)
+    backlog = Backlog(hub.valkey.url, await hub.shards())
+    account, own = Account([], [hub.valkey.pid]), time.process_time()
+    await backlog.open_to_all(commits)
+    own = time.process_time() - own
+    for name, spent in (("Valkey", account.spent().stores), ("who decides and asks", own)):
+        lab.figures.add(NAME, "commits, 256 at once", name, STEP, spent / commits * 1e6)
+    await backlog.close()
 
 
 async def _steadily(
