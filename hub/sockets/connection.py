@@ -45,6 +45,7 @@ class Connection:
         "_expiry",
         "_hello",
         "_host",
+        "_outlet",
         "_protocol",
         "bucket",
         "entered",
@@ -80,6 +81,7 @@ class Connection:
         self.touched = 0.0
         self._host = host
         self._protocol = protocol
+        self._outlet = protocol.outlet
         self._binary = binary
         self._at_once = 0
         self._early: list[client.ClientMessage] = []
@@ -112,7 +114,7 @@ class Connection:
                 return False
             self.held.append((message, written))
             return True
-        if not self._protocol.write_frame(message.binary() if self._binary else message.text()):
+        if not self._outlet.write(message.binary() if self._binary else message.text()):
             return False
         if written is not None:
             written()
@@ -121,7 +123,7 @@ class Connection:
     def say(self, message: Struct) -> bool:
         """Write at once, before anything that is held."""
         outgoing = Outgoing(message)
-        return self._protocol.write_frame(outgoing.binary() if self._binary else outgoing.text())
+        return self._outlet.write(outgoing.binary() if self._binary else outgoing.text())
 
     def close(self, code: int, reason: str = "") -> None:
         self._protocol.close_with(code, reason)

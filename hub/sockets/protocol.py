@@ -5,7 +5,6 @@ timer for all, and no token in any log."""
 import asyncio
 import contextlib
 import logging
-import os
 from typing import Any, Protocol
 
 from uvicorn._types import ASGISendEvent
@@ -19,6 +18,7 @@ from websockets.streams import StreamReader
 
 from hub.limiter import Bucket
 from hub.sockets.heartbeat import Heartbeat
+from hub.sockets.outlet import Outlet
 from hub.wire import codec
 from hub.wire.closing import Close
 from hub.wire.http import PROBLEM_JSON, problem
@@ -104,7 +104,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
         self.slot = 0
         self._listener: Listener | None = None
         self._told = False
-        self._fd: int | None = None
+        self.outlet: Outlet
         self._size = 0
         self._fragments = 0
         self._control = Bucket(_CONTROL_FRAMES_A_SECOND, self.loop.time)
@@ -126,32 +126,16 @@ class HubProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
 
-    def write_frame(self, data: bytes) -> bool:
-        """Put a whole frame on its way; False where the socket is closing. A consumer who does not keep up is
-        closed: nothing is ever dropped from the middle.
-
-        While the transport holds nothing back, the bytes go straight to the descriptor, which spares the
-        transport's bookkeeping. The descriptor is ours until `connection_lost`, which clears it.
-        """
+    def write_later(self, frame: bytes) -> bool:
+        """Behind what the transport holds back; False where the socket is closing. A consumer who does not
+        keep up is closed: nothing is ever dropped from the middle."""
         transport = self.transport
         if self.close_sent or self.disconnected or transport.is_closing():
             return False
-        held_back = transport.get_write_buffer_size()
-        if held_back == 0 and self._fd is not None:
-            try:
-                written = os.write(self._fd, data)
-            except BlockingIOError:
-                written = 0
-            except OSError:
-                transport.abort()
-                return False
-            if written < len(data):
-                transport.write(data[written:])
-            return True
-        if held_back + len(data) > self.MAX_OUTBOX:
+        if transport.get_write_buffer_size() + len(frame) > self.MAX_OUTBOX:
             self.close_with(Close.SLOW_CONSUMER, "The outbox is full.")
             return False
-        transport.write(data)
+        transport.write(frame)
         return True
 
     def close_with(self, code: int, reason: str = "") -> None:
@@ -172,9 +156,13 @@ class HubProtocol(WebSocketsSansIOProtocol):
         self._abort_later()
 
     def ping(self, frame: bytes) -> None:
-        self.write_frame(frame)
+        self.outlet.write(frame)
 
     # What uvicorn calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.outlet = Outlet(self)
 
     async def run_asgi(self) -> None:
         try:
@@ -269,7 +257,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def handle_ping(self) -> None:
         pong = b"".join(self.conn.data_to_send())
         if self._control_frame():
-            self.write_frame(pong)
+            self.outlet.write(pong)
 
     def handle_pong(self, event: Frame) -> None:
         if self._control_frame() and len(event.data) == 4 and int.from_bytes(event.data) == self.pinged:
@@ -285,11 +273,12 @@ class HubProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: ASGISendEvent) -> None:
         await super().send(message)
         if message["type"] == "websocket.accept" and self.handshake_complete:
-            if self.transport.get_extra_info("sslcontext") is None:
-                self._fd = self.transport.get_extra_info("socket").fileno()
+            self.outlet.open()
             # Nothing needs the handshake any more, and it is half of what an idle socket would hold.
             del self.request, self.response
             self.scope = {"type": "websocket"}  # type: ignore[typeddict-item]  # emptied
+        elif self.close_sent:
+            self.outlet.close()
 
     def handle_close(self, event: Frame) -> None:
         self._lose()
@@ -322,7 +311,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
             self.close_timer = self.loop.call_later(self.LINGER_S, self.transport.abort)
 
     def _lose(self) -> None:
-        self._fd = None
+        self.outlet.close()
         if self._listener is not None and not self._told:
             self._told = True
             self._listener.gone()

@@ -94,7 +94,7 @@ class Held:
         protocol = await self.found
         part = frame(TEXT, b"x" * 1_000, masked=False)
         while protocol.transport.get_write_buffer_size() < protocol.MAX_OUTBOX - 2 * len(part):
-            assert protocol.write_frame(part)
+            assert protocol.outlet.write(part)
         return protocol
 
 
@@ -106,7 +106,7 @@ async def test_a_client_that_never_reads_costs_no_more_than_its_outbox(bare: Ser
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it reads, too
         protocol = await held.full()
         part = frame(TEXT, b"x" * 1_000, masked=False)
-        written = [protocol.write_frame(part) for _ in range(5_000)]
+        written = [protocol.outlet.write(part) for _ in range(5_000)]
         assert written.count(True) <= 3
         assert not written[-1]
         assert protocol.transport.get_write_buffer_size() < protocol.MAX_OUTBOX + 1_000

@@ -173,6 +173,8 @@ async def test_what_waits_for_a_welcome_is_bounded_too() -> None:
     closed: list[int] = []
 
     class Protocol:
+        outlet = None
+
         def close_with(self, code: int, reason: str) -> None:
             closed.append(code)
 
