@@ -102,8 +102,14 @@ async def ask_for_health(hub: Hub, answers: list[float]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def ready(hub: Hub) -> bool:
-    return all([(await pool.call("GET", "/readyz")).status == 200 for pool in hub.pools])
+async def at_rest(hub: Hub) -> bool:
+    """Every node is ready, and has done what was left to do after the restoration."""
+    now = int((await hub.redis.time())[0]) * 1000
+    due = [
+        await hub.redis.zcount(f"hub:{{{shard}}}:deadlines", "-inf", now)
+        for shard in range(await hub.shards())
+    ]
+    return not any(due) and all([(await pool.call("GET", "/readyz")).status == 200 for pool in hub.pools])
 
 
 async def measure(sessions: int, nodes: int, times: int) -> None:
@@ -112,9 +118,10 @@ async def measure(sessions: int, nodes: int, times: int) -> None:
         try:
             await put_on_record(hub.postgres, sessions)
             await lose_everything(hub)
+            await until(lambda: at_rest(hub), _PATIENCE_S)
             alone = await told_alone(Path(directory), hub)
             for _ in range(times):
-                await until(lambda: ready(hub))
+                await until(lambda: at_rest(hub), _PATIENCE_S)
                 answers: list[float] = []
                 asking = asyncio.create_task(ask_for_health(hub, answers))
                 try:
