@@ -27,6 +27,7 @@ _LOOK_S = 0.5
 _LOOK_EVERY = 10
 """One look in so many goes through every shard."""
 _AGAIN_S = 0.2
+_LOOKS = 5
 _ASK_S = 0.05
 _SAY_EVERY = 100
 _SAYING_S = 0.5
@@ -167,9 +168,16 @@ class Recovery:
                 if held and not (life := await self._live.look()).whole:
                     ahead = ahead.union(*await self._answers(life))
                     await self._restorer.restore(life, ahead, max(self._served_at, self._kept.newest()))
-            if not held:
-                await asyncio.sleep(_AGAIN_S)
+            life = await (self._live.look() if held else self._hold_back())
+        return life
+
+    async def _hold_back(self) -> Life:
+        """While another restores: looking costs little, asking for the turn a connection."""
+        for _ in range(_LOOKS):
+            await asyncio.sleep(_AGAIN_S)
             life = await self._live.look()
+            if life.whole:
+                break
         return life
 
     async def _answers(self, life: Life) -> list[frozenset[int]]:

@@ -8,6 +8,7 @@ active one that is missing. It gets a version far behind anything that could sti
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from msgspec.structs import replace
@@ -20,7 +21,9 @@ from hub.ports import LiveData, RecordWriter, SessionStore
 
 logger = logging.getLogger("hub.loops.restorer")
 
-_PAGES_AT_ONCE = 4
+_TOGETHER = 150
+"""Sessions of one shard that are worth a call."""
+_UNDER_WAY = 8
 
 
 class Restorer:
@@ -70,27 +73,34 @@ class Restorer:
         return restored
 
     async def _refill(self, lost: Collection[int], outage: int) -> int:
-        """What is active on record."""
+        """What is active on record, gathered by shard: many in one call cost the store a fraction."""
         restored = 0
+        gathered: defaultdict[int, list[Restoration]] = defaultdict(list)
         under_way: set[asyncio.Task[list[Restored]]] = set()
+
+        async def enter(shard: int) -> None:
+            nonlocal restored, under_way
+            under_way.add(asyncio.create_task(self._live.restore(gathered.pop(shard))))
+            await asyncio.sleep(0)
+            if len(under_way) >= _UNDER_WAY:
+                done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                restored += sum(_count(task.result()) for task in done)
+
         try:
             async for page in self._record.active_pages():
-                wanted = [
-                    _restoration(row, outage) for row in page if self._sessions.shard(row.session.id) in lost
-                ]
-                under_way.add(asyncio.create_task(self._restore(wanted)))
-                if len(under_way) >= _PAGES_AT_ONCE:
-                    done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
-                    restored += sum(_count(task.result()) for task in done)
+                for row in page:
+                    if (shard := self._sessions.shard(row.session.id)) in lost:
+                        gathered[shard].append(_restoration(row, outage))
+                for shard in [shard for shard, some in gathered.items() if len(some) >= _TOGETHER]:
+                    await enter(shard)
+            for shard in list(gathered):
+                await enter(shard)
             restored += sum(map(_count, await asyncio.gather(*under_way)))
         finally:
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
         return restored
-
-    async def _restore(self, wanted: Sequence[Restoration]) -> list[Restored]:
-        return await self._live.restore(wanted) if wanted else []
 
 
 def _lost(

@@ -1,8 +1,11 @@
 """Valkey for development: the append-only file is fsynced on every write, as the hub asks of production."""
 
+import os
 import signal
 import socket
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from ctypes.util import find_library
 from importlib import import_module
 from typing import ClassVar
 
@@ -40,6 +43,13 @@ class EmbeddedValkey(EmbeddedStore):
             "proc-title-template": f"{{title}} {{listen-addr}} {self.marker}",
         }
         return [_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+    def _environment(self) -> Mapping[str, str]:
+        """With the allocator that servers are delivered with, where this machine has it. The wheel's has only
+        the C library's, with which a script costs twice as much as soon as there are 100,000 sessions."""
+        allocator = find_library("jemalloc") if sys.platform == "linux" else None
+        preloaded = " ".join(filter(None, (os.environ.get("LD_PRELOAD"), allocator)))
+        return {**os.environ, "LD_PRELOAD": preloaded} if allocator else os.environ
 
     def _answers(self, server: Record) -> bool:
         try:

@@ -32,10 +32,10 @@ def fields_of(session: Session) -> dict[str, str]:
 
 def lean_fields(session: Session) -> list[str | int]:
     """[field, value, …] of what is not the default, which need not be there to be read again."""
-    flat: list[Any] = []
-    for name, value in msgspec.to_builtins(session).items():
-        flat += (name, _text(session.waves) if name == "waves" else "1" if value is True else value)
-    return flat
+    values = msgspec.to_builtins(session)
+    if session.waves:
+        values["waves"] = _text(session.waves)
+    return [part for name, value in values.items() for part in (name, "1" if value is True else value)]
 
 
 def changes(before: Session | None, after: Session) -> tuple[list[str], list[str]]:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
@@ -157,47 +156,78 @@ async def _enter_in(
     client: RedisClient, shard: int, wanted: Sequence[tuple[Restoration, Session | None]], unknown: int
 ) -> list[str]:
     places = [keys.deadlines(shard), keys.open_requests(shard), keys.journal(shard)]
-    items = []
-    for each, known in wanted:
-        session, left = each.session, known.offered_to if known else None
-        places += [
-            keys.session(shard, session.id),
-            keys.declined(shard, session.id),
-            keys.active(shard, session.customer_id),
-            keys.offers(shard, session.offered_to or ""),
-            keys.offers(shard, left or ""),
-        ]
-        items.append(_item(each, known, unknown))
+    for each, _ in wanted:
+        places += keys.session(shard, each.session.id), keys.active(shard, each.session.customer_id)
+    items = [_item(each, known, unknown, places, shard) for each, known in wanted]
     plan = {"prefix": keys.session(shard, ""), "items": items}
     answer: list[str] = await client.run(scripts.RESTORE, places, _msgpack.encode(plan))
     return answer
 
 
-def _item(wanted: Restoration, known: Session | None, unknown: int) -> dict[str, Any]:
+class _Item(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What the script `restore` is told of a session."""
+
+    version: int
+    recorded: int
+    command: str
+    knew: int
+    session: str
+    assignment: str
+    set: list[str | int]
+    claim: bool = False
+    deadlines: list[str] = []
+    none: list[str] = []
+    open: int | None = None
+    journal: tuple[str, ...] = ()
+    expire: int | None = None
+    declined: int | None = None
+    join: int | None = None
+    leave: int | None = None
+
+
+def _item(
+    wanted: Restoration, known: Session | None, unknown: int, places: list[str], shard: int
+) -> _Item:
+    """Adds to the places what few need."""
     session = wanted.session
     marks = footprint(session)
-    deadlines = dict(marks.deadlines)
-    for holder in {marks.held_by, known.held_by if known else None} - {None}:
-        deadlines[f"work:{session.id}:{holder}"] = session.updated_at
-    return {
-        "version": session.version,
-        "recorded": wanted.recorded,
-        "command": wanted.command_id,
-        "knew": known.version if known else unknown,
-        "session": session.id,
-        "assignment": session.assignment_id,
-        "set": lean_fields(session),
-        "claim": marks.claim,
-        "deadlines": scored(deadlines.items()),
-        "none": list(footprint(known).deadlines) or [""],
-        "open": marks.open_at or 0,
-        "offered": bool(marks.offered_to),
-        "expire": FINISHED_KEYS_LIVE_MS if marks.ended else 0,
-        "journal": _entry(wanted) if wanted.journal else (),
-    }
+    item = _Item(
+        version=session.version,
+        recorded=wanted.recorded,
+        command=wanted.command_id,
+        knew=known.version if known else unknown,
+        session=session.id,
+        assignment=session.assignment_id,
+        set=lean_fields(session),
+        claim=marks.claim,
+        deadlines=scored(marks.deadlines.items()),
+        open=marks.open_at,
+    )
+    held_by = {marks.held_by}
+    if known:
+        left = footprint(known)
+        held_by.add(left.held_by)
+        item.none = list(left.deadlines)
+        if left.offered_to:
+            item.leave = _place(places, keys.offers(shard, left.offered_to))
+    for holder in held_by - {None}:
+        item.deadlines += (str(session.updated_at), f"work:{session.id}:{holder}")
+    if marks.offered_to:
+        item.join = _place(places, keys.offers(shard, marks.offered_to))
+    if marks.ended:
+        item.expire = FINISHED_KEYS_LIVE_MS
+        item.declined = _place(places, keys.declined(shard, session.id))
+    if wanted.journal:
+        item.journal = _entry(wanted)
+    return item
 
 
-def _entry(wanted: Restoration) -> tuple[str | bytes, ...]:
+def _place(places: list[str], key: str) -> int:
+    places.append(key)
+    return len(places)
+
+
+def _entry(wanted: Restoration) -> tuple[str, ...]:
     return "events", "[]", "session", _json.encode(wanted.session).decode(), "command", wanted.command_id
 
 

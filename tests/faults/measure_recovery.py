@@ -23,6 +23,7 @@ from tests.patience import until
 
 _PAGE = 5_000
 _PATIENCE_S = 120.0
+_LIMIT = 1 << 24
 
 
 async def put_on_record(postgres: "asyncpg.Pool[asyncpg.Record]", sessions: int) -> None:
@@ -79,13 +80,13 @@ async def told_alone(directory: Path, hub: Hub) -> float:
     valkey = EmbeddedValkey(directory / "alone")
     await asyncio.to_thread(valkey.start)
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", valkey.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", valkey.port, limit=_LIMIT)
         start_at = time.monotonic()
         for page in range(0, len(told), _PAGE):
             writer.write(b"".join(told[page : page + _PAGE]))
             await writer.drain()
-        for _ in told:
-            await reader.readline()
+        writer.write(pack_command(("PING",)))
+        await reader.readuntil(b"+PONG\r\n")
         took = time.monotonic() - start_at
         writer.close()
         return took
