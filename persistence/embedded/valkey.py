@@ -15,6 +15,12 @@ from persistence.embedded.store import EmbeddedStore
 _PROBE_SECONDS = 1.0
 
 
+def allocator() -> str | None:
+    """The library with the allocator that servers are usually delivered with, where this machine has it. The
+    wheel has only the C library's, with which a script costs twice as much with 100,000 sessions."""
+    return find_library("jemalloc") if sys.platform == "linux" else None
+
+
 class EmbeddedValkey(EmbeddedStore):
     """One Valkey server. Loses nothing that it acknowledged; never evicts."""
 
@@ -45,11 +51,8 @@ class EmbeddedValkey(EmbeddedStore):
         return [_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
 
     def _environment(self) -> Mapping[str, str]:
-        """With the allocator that servers are delivered with, where this machine has it. The wheel's has only
-        the C library's, with which a script costs twice as much as soon as there are 100,000 sessions."""
-        allocator = find_library("jemalloc") if sys.platform == "linux" else None
-        preloaded = " ".join(filter(None, (os.environ.get("LD_PRELOAD"), allocator)))
-        return {**os.environ, "LD_PRELOAD": preloaded} if allocator else os.environ
+        preloaded = " ".join(filter(None, (os.environ.get("LD_PRELOAD"), allocator())))
+        return {**os.environ, "LD_PRELOAD": preloaded} if preloaded else os.environ
 
     def _answers(self, server: Record) -> bool:
         try:

@@ -185,9 +185,7 @@ class _Item(msgspec.Struct, kw_only=True, omit_defaults=True):
     leave: int | None = None
 
 
-def _item(
-    wanted: Restoration, known: Session | None, unknown: int, places: list[str], shard: int
-) -> _Item:
+def _item(wanted: Restoration, known: Session | None, unknown: int, places: list[str], shard: int) -> _Item:
     """Adds to the places what few need."""
     session = wanted.session
     marks = footprint(session)

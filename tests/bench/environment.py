@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from persistence.embedded.valkey import allocator
 from tests.bench.servers.tools import ARQ_PYTHON, NODE_MODULES, PYTHON
 
 _OURS = (
@@ -48,7 +49,7 @@ def describe() -> dict[str, str]:
         "Python": sys.version.split()[0],
         "hub on": _ours(),
         "references": ", ".join([*_python_references(), *_node_references()]),
-        "Valkey": _first_line([_valkey(), "--version"]),
+        "Valkey": f"{_first_line([_valkey(), '--version'])}, allocator {allocator() or 'of the C library'}",
         "Postgres": _first_line([_postgres(), "--version"]),
         "nginx": _first_line(["nginx", "-v"]),
         "Node.js": _first_line(["node", "--version"]),

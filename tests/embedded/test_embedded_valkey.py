@@ -2,7 +2,10 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable
+from ctypes.util import find_library
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +31,19 @@ def test_it_keeps_and_never_evicts(valkey_bench: "ValkeyBench") -> None:
         "save": "",
         "maxmemory-policy": "noeviction",
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libraries are preloaded on Linux only")
+def test_it_has_the_better_allocator_where_there_is_one(
+    valkey_bench: "ValkeyBench", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Comes with every glibc, and the server does not ask for it itself.
+    monkeypatch.setenv("LD_PRELOAD", "libanl.so.1")
+    store = valkey_bench.store()
+    store.start()
+    mapped = Path(f"/proc/{store.pid}/maps").read_text()
+    assert "/libanl" in mapped
+    assert ("/libjemalloc" in mapped) == (find_library("jemalloc") is not None)
 
 
 def test_a_server_that_hangs_is_stopped(valkey_bench: "ValkeyBench") -> None:

@@ -11,6 +11,7 @@ import itertools
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
@@ -24,6 +25,7 @@ from tests.patience import until
 _PAGE = 5_000
 _PATIENCE_S = 120.0
 _LIMIT = 1 << 24
+_TELLINGS = 5
 
 
 async def put_on_record(postgres: "asyncpg.Pool[asyncpg.Record]", sessions: int) -> None:
@@ -68,7 +70,7 @@ async def lose_everything(hub: Hub) -> float:
 
 
 async def told_alone(directory: Path, hub: Hub) -> float:
-    """Seconds until another Valkey has the same hashes."""
+    """Seconds until another Valkey has the same hashes, at best."""
     names = [name async for name in hub.redis.scan_iter("hub:*:session:*", count=1_000)]
     told = []
     for start in range(0, len(names), _PAGE):
@@ -81,17 +83,24 @@ async def told_alone(directory: Path, hub: Hub) -> float:
     await asyncio.to_thread(valkey.start)
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", valkey.port, limit=_LIMIT)
-        start_at = time.monotonic()
-        for page in range(0, len(told), _PAGE):
-            writer.write(b"".join(told[page : page + _PAGE]))
-            await writer.drain()
-        writer.write(pack_command(("PING",)))
-        await reader.readuntil(b"+PONG\r\n")
-        took = time.monotonic() - start_at
-        writer.close()
-        return took
+        try:
+            return min([await _tell(reader, writer, told) for _ in range(_TELLINGS)])
+        finally:
+            writer.close()
     finally:
         await asyncio.to_thread(valkey.stop)
+
+
+async def _tell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told: Sequence[bytes]) -> float:
+    writer.write(pack_command(("FLUSHALL",)))
+    await reader.readuntil(b"\r\n")
+    start_at = time.monotonic()
+    for page in range(0, len(told), _PAGE):
+        writer.write(b"".join(told[page : page + _PAGE]))
+        await writer.drain()
+    writer.write(pack_command(("PING",)))
+    await reader.readuntil(b"+PONG\r\n")
+    return time.monotonic() - start_at
 
 
 async def ask_for_health(hub: Hub, answers: list[float]) -> None:

@@ -8,6 +8,7 @@ from hub.domain.errors import Recovering
 from hub.domain.footprint import footprint
 from hub.domain.ids import new_id, new_session_id
 from hub.domain.model import Session
+from hub.domain.records import Restoration
 from persistence.redis import keys
 from persistence.redis.codec import session_from
 from tests.domain.samples import ANA, BEN, CUSTOMER, after, booked, offline, online, wish
@@ -27,6 +28,10 @@ async def customers_of(shard: int, bench: Bench, count: int) -> list[str]:
 
 async def set_deadline(bench: Bench, member: str, due: int, shard: int = 0) -> None:
     await bench.raw.zadd(keys.deadlines(shard), {member: due})
+
+
+def as_recorded(session: Session) -> Restoration:
+    return Restoration(session=session, recorded=session.version)
 
 
 # What is due
@@ -279,6 +284,43 @@ async def test_a_session_that_is_there_in_an_older_version_leaves_all_of_its_pla
     deadlines = await bench.raw.zrange(keys.deadlines(bench.shard(session)), 0, -1)
     assert deadlines == [f"work:{session.id}:{ANA}"]
     assert await bench.sessions.offered_to(ANA) == []
+
+
+async def test_of_two_sessions_that_a_customer_has_on_record_one_is_restored(bench: Bench) -> None:
+    session = booked()
+    other = replace(session, id=new_session_id(CUSTOMER))
+
+    assert await bench.live.restore([as_recorded(session), as_recorded(other)]) == ["restored", "held"]
+
+    assert await bench.sessions.get([session.id, other.id]) == [session, None]
+    assert await bench.raw.get(keys.active(bench.shard(session), CUSTOMER)) == session.id
+
+
+async def test_what_ended_since_makes_room_for_the_next_in_the_same_call(bench: Bench) -> None:
+    session = await book(bench)
+    await execute(bench, session, cmd.Decline(BEN))
+    over = replace(after(session, cmd.Cancel("admin")), version=1_003)
+    following = replace(booked(), id=new_session_id(CUSTOMER))
+
+    assert await bench.live.restore([as_recorded(over), as_recorded(following)]) == ["restored"] * 2
+
+    shard = bench.shard(session)
+    assert await bench.raw.get(keys.active(shard, CUSTOMER)) == following.id
+    assert await bench.raw.pttl(bench.key(session)) > 0
+    assert await bench.raw.pttl(keys.declined(shard, session.id)) > 0
+    assert await bench.raw.pttl(bench.key(following)) == -1
+
+
+async def test_who_held_an_older_version_is_looked_at_too(bench: Bench) -> None:
+    session = await book(bench)
+    held = await execute(bench, session, cmd.Accept(mechanic_id=ANA))
+    await bench.raw.delete(keys.deadlines(bench.shard(session)))
+    later = replace(after(session, cmd.Accept(mechanic_id=BEN)), version=held.version + 1_000)
+
+    assert await bench.sessions.restore(later, recorded=held.version + 1)
+
+    deadlines = await bench.raw.zrange(keys.deadlines(bench.shard(session)), 0, -1)
+    assert {f"work:{session.id}:{ANA}", f"work:{session.id}:{BEN}"} <= set(deadlines)
 
 
 async def test_a_restored_session_goes_on(bench: Bench) -> None:

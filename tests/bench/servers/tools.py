@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from persistence.embedded.valkey import allocator
 from tests.bench.servers.server import TOOLS
 
 PYTHON = TOOLS / "python" / "bin" / "python"
@@ -22,7 +23,7 @@ _PYTHON_PACKAGES = (
 )  # fmt: skip
 _NODE_MODULES = ("socket.io", "@socket.io/redis-adapter", "redis", "bullmq", "ioredis")
 _NODE_PACKAGES = ("socket.io@4", "@socket.io/redis-adapter@8", "redis@6", "bullmq@6", "ioredis")
-_DEBIAN_PACKAGES = ("nginx-core", "libnginx-mod-nchan")
+_DEBIAN_PACKAGES = ("nginx-core", "libnginx-mod-nchan", "libjemalloc2")
 
 Say = Callable[[str], None]
 
@@ -54,14 +55,14 @@ def install(say: Say) -> None:
         (TOOLS / "node" / "package.json").write_text('{"private": true}\n')
         npm = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(TOOLS / "node"), *_NODE_PACKAGES]
         _try(say, "the Node references", npm)
-    if shutil.which("nginx") is None and shutil.which("apt-get"):
+    if (shutil.which("nginx") is None or allocator() is None) and shutil.which("apt-get"):
         if os.geteuid() != 0:
-            say(f"nchan needs root to install: apt-get install {' '.join(_DEBIAN_PACKAGES)}")
+            say(f"nchan and jemalloc need root to install: apt-get install {' '.join(_DEBIAN_PACKAGES)}")
         else:
             _try(say, "the list of packages", ["apt-get", "-qq", "update"])
             # Its own start-up script would serve a page on port 80.
             policy = {"RUNLEVEL": "1", "DEBIAN_FRONTEND": "noninteractive"}
-            _try(say, "nchan", ["apt-get", "-qq", "-y", "install", *_DEBIAN_PACKAGES], policy)
+            _try(say, "nchan and jemalloc", ["apt-get", "-qq", "-y", "install", *_DEBIAN_PACKAGES], policy)
 
 
 def _install_python(say: Say, python: Path, packages: Sequence[str]) -> None:
