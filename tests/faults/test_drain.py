@@ -70,7 +70,7 @@ async def test_readiness_fails_upgrades_are_refused_and_sockets_go_in_batches(
     one_node: Cluster, world: World
 ) -> None:
     (node,) = one_node.nodes
-    mechanics = [await world.mechanic() for _ in range(40)]
+    mechanics = [await world.mechanic() for _ in range(75)]
     sockets = [await mechanic.online() for mechanic in mechanics]
     loop = asyncio.get_running_loop()
 
