@@ -32,6 +32,9 @@ _RECONNECT_MS = 1_000
 _LAST_S = 3
 """For what is under way when the sockets have gone; longer than a socket may linger over its goodbye."""
 _AT_ONCE_S = 1
+KEEP_ALIVE_S = 75
+"""Between requests on one connection. Longer than a balancer's patience, which is usually 60 s: whoever closes first
+should be the one who asks, or a request may meet the end of its connection."""
 
 
 def server_config(application: Any, protocol: type[asyncio.Protocol]) -> uvicorn.Config:
@@ -46,6 +49,7 @@ def server_config(application: Any, protocol: type[asyncio.Protocol]) -> uvicorn
         access_log=False,
         server_header=False,
         ws_per_message_deflate=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=_LAST_S,
         backlog=4096,
     )

@@ -276,11 +276,8 @@ class World:
 @contextlib.asynccontextmanager
 async def world_of(hub: Hub) -> AsyncIterator[World]:
     async with (
-        # The client's patience with an idle connection ends before the hub's, or they would race. No hub here
-        # has a certificate, and loading those of others takes longer than most tests.
-        httpx.AsyncClient(
-            timeout=PATIENCE_S, trust_env=False, verify=False, limits=httpx.Limits(keepalive_expiry=2)
-        ) as http,
+        # No hub here has a certificate, and loading those of others takes longer than most tests.
+        httpx.AsyncClient(timeout=PATIENCE_S, trust_env=False, verify=False) as http,
         asyncpg.create_pool(hub.postgres_url, min_size=1, max_size=4) as postgres,
         Redis.from_url(hub.redis_url, decode_responses=True) as redis,
     ):
