@@ -33,8 +33,8 @@ _LAST_S = 3
 """For what is under way when the sockets have gone; longer than a socket may linger over its goodbye."""
 _AT_ONCE_S = 1
 KEEP_ALIVE_S = 75
-"""Between requests on one connection. Longer than a balancer's patience, which is usually 60 s: whoever closes first
-should be the one who asks, or a request may meet the end of its connection."""
+"""Between requests on one connection. Longer than a balancer's patience, which is usually 60 s: whoever asks
+should be the one who closes, or a request may meet the end of its connection."""
 
 
 def server_config(application: Any, protocol: type[asyncio.Protocol]) -> uvicorn.Config:
