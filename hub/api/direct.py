@@ -43,17 +43,17 @@ class _Place:
         self.parameter = first.strip("{}")
         self.any_name.enter(rest, methods)
 
-    def find(self, segments: list[str], parameters: dict[str, str]) -> "_Place | None":
-        if not segments:
+    def find(self, segments: list[str], at: int, parameters: dict[str, str]) -> "_Place | None":
+        if at == len(segments):
             return self
-        first, *rest = segments
+        first = segments[at]
         named = self.by_name.get(first)
-        if named is not None and (found := named.find(rest, parameters)) is not None:
+        if named is not None and (found := named.find(segments, at + 1, parameters)) is not None:
             return found
         if self.any_name is None or not first:
             return None
         parameters[self.parameter] = first
-        return self.any_name.find(rest, parameters)
+        return self.any_name.find(segments, at + 1, parameters)
 
 
 class DirectApplication:
@@ -68,7 +68,7 @@ class DirectApplication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         parameters: dict[str, str] = {}
-        place = self._root.find(scope["path"].split("/"), parameters) if scope["type"] == "http" else None
+        place = self._root.find(scope["path"].split("/"), 0, parameters) if scope["type"] == "http" else None
         operation = place.operations.get(scope["method"]) if place is not None else None
         from_page = self._cross_origin and any(name == b"origin" for name, _ in scope["headers"])
         if operation is None or from_page:

@@ -37,7 +37,9 @@ class HubHttpProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **named)
         self._in_head = True
         self._head = 0
+        self._received = 0
         self._messages = 0
+        self._upgraded = False
         self._too_large = False
         self._due: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -52,23 +54,29 @@ class HubHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head and self._due is None:
-            self._expect_within(self.HEAD_S)
         reading = self._messages if self._in_head else None
+        self._received = self._head + len(data)
         super().data_received(data)
-        if self._in_head and self._messages == reading:
-            self._head += len(data)
+        # Most requests come in one piece, and need no timer.
+        if not self._in_head:
+            patience = self.BODY_S
+        elif self._messages == reading:
+            patience = self.HEAD_S
+            self._head = self._received
             if self._head > MAX_HEAD and not self.transport.is_closing():
                 self._too_large = True
                 self.send_400_response("")
+        else:
+            return
+        if self._due is None and not self._upgraded:
+            self._expect_within(patience)
 
     def on_headers_complete(self) -> None:
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > MAX_HEAD or len(self.url) > MAX_URL or len(self.headers) > MAX_HEADERS:
+        if len(self.url) > MAX_URL or len(self.headers) > MAX_HEADERS or self._fills_too_much():
             self._too_large = True
             raise _HeadTooLarge
         self._in_head = False
-        self._expect_within(self.BODY_S)
+        self._expect_nothing()
         cycle = self.cycle
         super().on_headers_complete()
         if self.cycle is not cycle:
@@ -81,6 +89,7 @@ class HubHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
+        self._upgraded = True
         self._expect_nothing()
         super().handle_websocket_upgrade()
 
@@ -119,6 +128,12 @@ class HubHttpProtocol(HttpToolsProtocol):
         """A transport closes when everything is written, and without this never where nobody reads."""
         if self.transport.is_closing() and self.transport.get_write_buffer_size():
             self.loop.call_later(self.STALL_S, self.transport.abort)
+
+    def _fills_too_much(self) -> bool:
+        """Counted only where as much has been received at all."""
+        if self._received <= MAX_HEAD:
+            return False
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD
 
     def _expect_within(self, seconds: float) -> None:
         self._expect_nothing()

@@ -47,6 +47,7 @@ def server_config(application: Any, protocol: type[asyncio.Protocol]) -> uvicorn
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         ws_per_message_deflate=False,
         timeout_keep_alive=KEEP_ALIVE_S,

@@ -40,6 +40,12 @@ async def world(fortress: Hub) -> AsyncIterator[World]:
         yield world
 
 
+class Impatient(HubHttpProtocol):
+    HEAD_S = 0.1
+    BODY_S = 0.1
+    STALL_S = 0.1
+
+
 Serve = Callable[..., AbstractAsyncContextManager[Bare]]
 
 

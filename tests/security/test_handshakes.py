@@ -5,18 +5,11 @@ from typing import Any
 
 import pytest
 
-from hub.sockets.http import HubHttpProtocol
 from tests.e2e.world import World
 from tests.security.bare import UPGRADE
-from tests.security.conftest import Dial, Serve
+from tests.security.conftest import Dial, Impatient, Serve
 
 HUGE = b"x" * 40_000
-
-
-class Impatient(HubHttpProtocol):
-    HEAD_S = 0.1
-    BODY_S = 0.1
-    STALL_S = 0.1
 
 
 async def talker(scope: Any, receive: Any, send: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hub.sockets.protocol import EXTENSION, HubProtocol
 from tests.patience import until
 from tests.security.bare import BINARY, CLOSE, PING, PONG, TEXT, UPGRADE, Wire, frame
-from tests.security.conftest import Dial, Serve
+from tests.security.conftest import Dial, Impatient, Serve
 
 PING_S = 0.1
 
@@ -46,7 +46,8 @@ async def pinged(wire: Wire) -> bytes:
 
 async def test_who_answers_stays_however_the_answer_comes(bare: Serve, dial: Dial) -> None:
     ear = Ear()
-    async with bare(ear, ping_s=PING_S, pong_s=60) as server:
+    # The time for requests is not that of sockets.
+    async with bare(ear, http=Impatient, ping_s=PING_S, pong_s=60) as server:
         wire = await dial(server.url)
         await wire.upgraded()
         for _ in range(3):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tests.bench.servers.server import Place, Reference
 
 _UVICORN = ("--http", "httptools", "--loop", "uvloop", "--ws", "websockets-sansio")
-_QUIET = ("--no-access-log", "--log-level", "warning", "--backlog", "4096")
+_QUIET = ("--no-access-log", "--no-proxy-headers", "--log-level", "warning", "--backlog", "4096")
 
 
 def uvicorn(python: str, port: int, *app: str) -> list[str]:
