@@ -39,7 +39,6 @@ class HubHttpProtocol(HttpToolsProtocol):
         self._head = 0
         self._received = 0
         self._messages = 0
-        self._upgraded = False
         self._too_large = False
         self._due: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -68,7 +67,7 @@ class HubHttpProtocol(HttpToolsProtocol):
                 self.send_400_response("")
         else:
             return
-        if self._due is None and not self._upgraded:
+        if self._due is None:
             self._expect_within(patience)
 
     def on_headers_complete(self) -> None:
@@ -89,7 +88,6 @@ class HubHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        self._upgraded = True
         self._expect_nothing()
         super().handle_websocket_upgrade()
 
