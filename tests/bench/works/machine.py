@@ -15,7 +15,6 @@ from tests.bench.accounts import Account
 from tests.bench.backlog import Backlog
 from tests.bench.figures import Metric, percentile
 from tests.bench.lab import Lab
-from tests.bench.servers.hub import Hub
 
 NAME = "machine"
 STEP = Metric("CPU a step", "µs", 3)
@@ -33,6 +32,7 @@ async def measure(lab: Lab) -> None:
         postgres = await asyncpg.connect(hub.embedded_postgres.url)
         await postgres.execute("CREATE TEMPORARY TABLE bare (id serial PRIMARY KEY, word text)")
         calls = lab.pick(quick=100, full=400)
+        backlog = Backlog(hub.valkey.url, await hub.shards())
 
         async def pipelined() -> None:
             pipeline = redis.pipeline(transaction=False)
@@ -50,7 +50,8 @@ async def measure(lab: Lab) -> None:
                 ("asyncpg, one row", lambda: postgres.execute("INSERT INTO bare (word) VALUES ('x')"), 1),
             ):
                 await _steadily(lab, name, work, calls, parts)
-            await _commits(lab, hub)
+            await _commits(lab, backlog, hub.valkey.pid)
+        await backlog.close()
         await postgres.close()
         await redis.aclose()
 
@@ -63,16 +64,14 @@ def _additions() -> float:
     return (time.process_time() - begin) / _STEPS * 1e6
 
 
-async def _commits(lab: Lab, hub: Hub) -> None:
+async def _commits(lab: Lab, backlog: Backlog, valkey: int) -> None:
     """Bookings, decided here and committed by the hub's script: what any change of a session is at least."""
     commits = lab.pick(quick=500, full=5_000)
-    backlog = Backlog(hub.valkey.url, await hub.shards())
-    account, own = Account([], [hub.valkey.pid]), time.process_time()
+    account, own = Account([], [valkey]), time.process_time()
     await backlog.open_to_all(commits)
     own = time.process_time() - own
     for name, spent in (("Valkey", account.spent().stores), ("who decides and asks", own)):
         lab.figures.add(NAME, "commits, 256 at once", name, STEP, spent / commits * 1e6)
-    await backlog.close()
 
 
 async def _steadily(

@@ -6,8 +6,8 @@ from urllib.parse import parse_qs
 import django
 from django.conf import settings
 
-# Newer redis-py has a limit that the layer exceeds as soon as many join at once.
-host = {"address": os.environ["BENCH_REDIS_URL"], "max_connections": 10_000}
+# Newer redis-py has limits that the layer exceeds: where many join at once, and where nothing comes for a while.
+host = {"address": os.environ["BENCH_REDIS_URL"], "max_connections": 10_000, "socket_timeout": None}
 layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [host]}}
 settings.configure(
     SECRET_KEY="only for measuring",
