@@ -168,7 +168,7 @@ class Connection:
     # In
 
     def gone(self) -> None:
-        """Synchronously: from this step on no frame may be written."""
+        """No frame is written any more."""
         self.lost = True
         self.forget_timers()
         self._host.lost(self)

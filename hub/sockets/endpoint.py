@@ -18,6 +18,7 @@ from hub.identity import Identity, TokenVerifier, bearer
 from hub.limiter import Allowances, Bucket
 from hub.ports import Bus, Clock, Directory, PresenceStore
 from hub.sockets.connection import Connection
+from hub.sockets.door import Door
 from hub.sockets.protocol import EXTENSION, HubProtocol
 from hub.sockets.registry import Registry
 from hub.sockets.requests import REQUESTS
@@ -34,6 +35,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _TOUCH_S = 5.0
+_IN_A_TURN = 4
+_GOODBYES = 16
+"""At once: the store has other things to do than to forget those who were cut off together."""
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -74,6 +78,8 @@ class SocketEndpoint:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._allowances = Allowances(limits.messages_per_second, time.monotonic)
+        self._door = Door(_IN_A_TURN)
+        self._goodbyes = asyncio.Semaphore(_GOODBYES)
         self._changed: set[str] = set()
         self._catching_up: asyncio.Task[None] | None = None
 
@@ -100,6 +106,11 @@ class SocketEndpoint:
     # Joining and leaving
 
     async def join(self, connection: Connection, hello: client.Hello) -> None:
+        await self._door.passed()
+        if not connection.lost:
+            await self._let_in(connection, hello)
+
+    async def _let_in(self, connection: Connection, hello: client.Hello) -> None:
         try:
             identity = await self._admit(connection, hello)
             if identity is None:
@@ -281,7 +292,8 @@ class SocketEndpoint:
         if connection.identity is None:
             return
         self.registry.remove(connection)
-        await self._insist(lambda: self._goodbye(connection))
+        async with self._goodbyes:
+            await self._insist(lambda: self._goodbye(connection))
 
     async def _goodbye(self, connection: Connection) -> None:
         _, mechanic = await self.presence.disconnect(

@@ -4,10 +4,11 @@ or fills memory with a head that never ends."""
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from hub.sockets.protocol import HubProtocol
 from hub.wire import codec
 from hub.wire.http import AT_ONCE, PROBLEM_JSON, problem
 
@@ -39,6 +40,7 @@ class HubHttpProtocol(HttpToolsProtocol):
         self._head = 0
         self._received = 0
         self._messages = 0
+        self._waits = False
         self._too_large = False
         self._due: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
@@ -89,7 +91,17 @@ class HubHttpProtocol(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         self._expect_nothing()
+        sockets = cast(type[HubProtocol], self.ws_protocol_class)
+        if not sockets.DOOR.pass_through(self._upgrade):
+            self.transport.pause_reading()
+            self._waits = True
+
+    def _upgrade(self) -> None:
+        if self.transport.is_closing():
+            return
         super().handle_websocket_upgrade()
+        if self._waits:
+            self.transport.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         """Whatever cannot be read as a request, in the shape of every other refusal."""

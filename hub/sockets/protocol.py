@@ -1,10 +1,11 @@
 """uvicorn's sans-I/O WebSocket protocol with what a hub needs besides: frames that were encoded once, a
-bounded outbox, closing from synchronous code, messages and word of a loss in the very moment, pings from one
+bounded outbox, closing from synchronous code, messages in the very moment, a door for crowds, pings from one
 timer for all, and no token in any log."""
 
 import asyncio
 import contextlib
 import logging
+from functools import partial
 from typing import Any, Protocol
 
 from uvicorn._types import ASGISendEvent
@@ -17,6 +18,7 @@ from websockets.http11 import Request
 from websockets.streams import StreamReader
 
 from hub.limiter import Bucket
+from hub.sockets.door import Door
 from hub.sockets.heartbeat import Heartbeat
 from hub.sockets.outlet import Outlet
 from hub.wire import codec
@@ -27,6 +29,8 @@ EXTENSION = "hub.socket"
 """Name of the ASGI extension under which an endpoint finds its `HubProtocol`."""
 
 _FRAGMENTS = 64
+_HANDSHAKES_IN_A_TURN = 4
+"""Of the event loop: one or two milliseconds."""
 _PONG = b"\x8a\x84"
 """The head of a pong with four bytes, as clients send it: a key follows, and then the number under it."""
 _PONG_SIZE = 10
@@ -76,6 +80,7 @@ def protocol_class(
         MAX_OUTBOX = max_outbox
         GATE = gate
         HEARTBEAT = Heartbeat(ping_interval_s, ping_timeout_s)
+        DOOR = Door(_HANDSHAKES_IN_A_TURN)
 
     return Bound
 
@@ -86,6 +91,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
     LINGER_S = 2.0
     GATE = UpgradeGate()
     HEARTBEAT: Heartbeat
+    DOOR: Door
 
     def __init__(
         self,
@@ -300,7 +306,11 @@ class HubProtocol(WebSocketsSansIOProtocol):
         self._abort_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # The descriptor may belong to someone else in the next step of the loop.
+        # The descriptor may belong to someone else in the next step of the loop; all else has time.
+        self.outlet.close()
+        self.DOOR.pass_through(partial(self._see_off, exc))
+
+    def _see_off(self, exc: Exception | None) -> None:
         self._lose()
         with contextlib.suppress(KeyError):  # uvicorn removes itself from its set without looking
             super().connection_lost(exc)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from hub.sockets import protocol
 from tests.e2e.world import World
-from tests.security.bare import UPGRADE
+from tests.security.bare import TEXT, UPGRADE, frame
 from tests.security.conftest import Dial, Impatient, Serve
 
 HUGE = b"x" * 40_000
@@ -143,3 +144,22 @@ async def test_bodies_that_are_too_large(world: World, announced: bool, dial: Di
             head + b"Transfer-Encoding: chunked\r\n\r\n" + (b"4000\r\n" + b" " * 16_384 + b"\r\n") * 5
         )
     assert await wire.status() == 413
+
+
+async def test_where_many_come_at_once_all_get_in(
+    bare: Serve, dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": (await receive())["text"]})
+
+    monkeypatch.setattr(protocol, "_HANDSHAKES_IN_A_TURN", 1)
+    async with bare(echo) as server:
+        wires = [await dial(server.url) for _ in range(20)]
+        for wire in wires:
+            wire.writer.write(UPGRADE + b"\r\n")
+        for number, wire in enumerate(wires):
+            assert await wire.status() == 101
+            await wire.send(frame(TEXT, b"%d" % number))
+            assert await wire.frame() == (TEXT, b"%d" % number)

@@ -147,10 +147,7 @@ class Hub(Server):
         return _joining({"type": "hello", "token": people.mechanic_token(number)})
 
     def joining(self, user: str) -> Joining:
-        """A customer's socket that watches one mechanic; `user` is the customer's number."""
-        watch = {"type": "watch", "id": 1, "mechanic_ids": [people.mechanic_id(_BEACON)]}
-        hello = {"type": "hello", "token": people.customer_token(int(user))}
-        return _joining(hello, watch, ready=b'{"type":"reply"')
+        return watcher(int(user))
 
     async def publish(self, payload: bytes) -> None:
         """A mechanic changes status, and has the reply: everybody who watches gets one frame, whatever the
@@ -238,6 +235,13 @@ class BookingHub(Server):
 
     async def stop(self) -> None:
         await self._hub.stop()
+
+
+def watcher(customer: int) -> Joining:
+    """The socket of a customer who watches one mechanic."""
+    watch = {"type": "watch", "id": 1, "mechanic_ids": [people.mechanic_id(_BEACON)]}
+    hello = {"type": "hello", "token": people.customer_token(customer)}
+    return _joining(hello, watch, ready=b'{"type":"reply"')
 
 
 def _joining(*hello: dict[str, Any], ready: bytes = b'{"type":"welcome"') -> Joining:

@@ -5,19 +5,14 @@ its own opening, for Channels its groups. In the storm all sockets are reset in 
 at once, while others go on: they send heartbeats on their sockets and poll presence.
 """
 
-import asyncio
-import contextlib
-import json
 import time
-from collections.abc import AsyncIterator
 
-from tests.bench import people
 from tests.bench.accounts import Account
 from tests.bench.figures import HUB, Metric, percentile
 from tests.bench.lab import Lab
-from tests.bench.servers.hub import Hub
+from tests.bench.others import Others
 from tests.bench.servers.server import Server
-from tests.bench.wire import Crowd, HttpPool, Listener, http_request
+from tests.bench.wire import Crowd
 from tests.bench.works.broadcast import ALL
 
 NAME = "handshakes"
@@ -32,9 +27,6 @@ CPU_ALL = Metric("CPU in all", "s", 2)
 TURNED_AWAY = Metric("turned away first", "", 0)
 OTHERS = Metric("others' heartbeats, p99", "ms", 1)
 POLLS = Metric("others' polls, p99", "ms", 1)
-
-_OTHERS = 50
-_PAUSE_S = 0.02
 
 
 async def measure(lab: Lab) -> None:
@@ -67,8 +59,7 @@ async def _handshakes(lab: Lab) -> None:
 async def _storm(lab: Lab) -> None:
     sockets = lab.fitting(lab.pick(quick=1_000, full=5_000))
     async with lab.hub(mechanics=range(sockets)) as hub:
-        others = Others(hub)
-        await others.join()
+        others = await Others.join(hub.address)
         crowd = Crowd(hub.address)
         lab.say(f"{STORM}: connecting {sockets:,}")
         await crowd.join([hub.mechanic(number) for number in range(sockets)])
@@ -92,58 +83,3 @@ async def _storm(lab: Lab) -> None:
                 lab.figures.add(STORM, f"{sockets:,} sockets", HUB, metric, value)
         await crowd.leave()
         await others.leave()
-
-
-class Others:
-    """Customers whom the storm is no concern of; how long each of their questions took, s."""
-
-    def __init__(self, hub: Hub) -> None:
-        self.heartbeats: list[float] = []
-        self.polls: list[float] = []
-        self._hub = hub
-        self._crowd = Crowd(hub.address)
-        self._pool = HttpPool(hub.address)
-        self._sent: dict[int, float] = {}
-
-    async def join(self) -> None:
-        await self._crowd.join([self._hub.joining(str(number)) for number in range(_OTHERS)])
-        await self._pool.warm(2)
-        self._crowd.on_frame = self._on_frame
-
-    async def leave(self) -> None:
-        await self._crowd.leave()
-        self._pool.close()
-
-    @contextlib.asynccontextmanager
-    async def busy(self) -> AsyncIterator[None]:
-        self.heartbeats, self.polls = [], []
-        at_work = [asyncio.ensure_future(self._beat()), asyncio.ensure_future(self._poll())]
-        yield
-        for task in at_work:
-            task.cancel()
-        await asyncio.gather(*at_work, return_exceptions=True)
-        # Who still waits has waited so long at least.
-        self.heartbeats += [time.monotonic() - sent for sent in self._sent.values()]
-        self._sent.clear()
-
-    async def _beat(self) -> None:
-        message = json.dumps({"type": "heartbeat", "id": 2}).encode()
-        while True:
-            for listener in self._crowd.listeners:
-                if listener.index not in self._sent:
-                    self._sent[listener.index] = time.monotonic()
-                    listener.say(message)
-                await asyncio.sleep(_PAUSE_S / 5)
-
-    async def _poll(self) -> None:
-        path, token = f"/api/mechanics/{people.mechanic_id(1)}/status", people.customer_token(1)
-        request = http_request("GET", path, self._pool.host, token=token)
-        while True:
-            begin = time.monotonic()
-            await self._pool.ask(request)
-            self.polls.append(time.monotonic() - begin)
-            await asyncio.sleep(_PAUSE_S)
-
-    def _on_frame(self, listener: Listener, payload: bytes) -> None:
-        if (sent := self._sent.pop(listener.index, None)) is not None:
-            self.heartbeats.append(time.monotonic() - sent)

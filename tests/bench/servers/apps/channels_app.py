@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 import django
 from django.conf import settings
 
-# Newer redis-py has limits that the layer exceeds: where many join at once, and where nothing comes for a while.
+# Newer redis-py has limits that the layer exceeds: when many join at once, when nothing comes for a while.
 host = {"address": os.environ["BENCH_REDIS_URL"], "max_connections": 10_000, "socket_timeout": None}
 layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [host]}}
 settings.configure(
