@@ -156,8 +156,8 @@ async def _start(node: app.Node) -> None:
 
 def _settle_memory() -> None:
     """What is there after the start stays, and need not be looked through for garbage again and again; nor
-    need every few hundred new objects, which takes an eighth of a busy node's time, and most of a storm's. But
-    often enough: what a crowd of sockets leaves behind would take 400 ms in one go."""
+    need every few hundred new objects, which takes an eighth of a busy node's time, and most of a storm's.
+    But often enough: what a crowd of sockets leaves behind would take 400 ms in one go."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)
