@@ -32,7 +32,7 @@ _RECONNECT_MS = 1_000
 _LAST_S = 3
 """For what is under way when the sockets have gone; longer than a socket may linger over its goodbye."""
 _AT_ONCE_S = 1
-KEEP_ALIVE_S = 75
+_KEEP_ALIVE_S = 75
 """Between requests on one connection. Longer than a balancer's patience, which is usually 60 s: whoever asks
 should be the one who closes, or a request may meet the end of its connection."""
 
@@ -50,7 +50,7 @@ def server_config(application: Any, protocol: type[asyncio.Protocol]) -> uvicorn
         proxy_headers=False,
         server_header=False,
         ws_per_message_deflate=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_LAST_S,
         backlog=4096,
     )
