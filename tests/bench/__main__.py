@@ -76,11 +76,18 @@ async def measure(lab: Lab, names: list[str]) -> None:
             lab.figures.failed(name, repr(error))
 
 
+def _command(chosen: argparse.Namespace) -> str:
+    """What was asked for; where it is written to changes no figure."""
+    flags = [f"--{name.replace('_', '-')}" for name in ("quick", "only_hub") if getattr(chosen, name)]
+    runs = ["--runs", str(chosen.runs)] if chosen.runs else []
+    return shlex.join(["scripts/bench", *chosen.works, *flags, *runs])
+
+
 def main() -> int:
     chosen = arguments()
     if chosen.install:
         tools.install(lambda text: print(text, file=sys.stderr))
-    facts = {"command": shlex.join(["scripts/bench", *sys.argv[1:]])} | environment.describe()
+    facts = {"command": _command(chosen)} | environment.describe()
     options = Options(
         runs=chosen.runs or (1 if chosen.quick else 5), quick=chosen.quick, only_hub=chosen.only_hub
     )
