@@ -6,7 +6,7 @@ finished session cannot leave a deadline behind, nor an open one miss its index.
 
 from msgspec import Struct
 
-from hub.domain.model import AssignmentStatus, Session, SessionStatus
+from hub.domain.model import UNSTARTED, AssignmentStatus, Session, SessionStatus
 
 
 class Footprint(Struct, frozen=True, kw_only=True):
@@ -30,7 +30,7 @@ def footprint(session: Session | None) -> Footprint:
     if not session.active:
         return Footprint(ended=True)
     deadlines: dict[str, int] = {}
-    if session.status in (SessionStatus.PENDING, SessionStatus.WAITING):
+    if session.status in UNSTARTED:
         deadlines[f"orphan:{session.id}"] = session.orphan_at
     if session.expires_at is not None:
         deadlines[f"offer:{session.assignment_id}"] = session.expires_at

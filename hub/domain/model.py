@@ -49,6 +49,10 @@ ACTIVE = frozenset(
 )
 
 
+UNSTARTED = frozenset({SessionStatus.PENDING, SessionStatus.WAITING})
+HELD = frozenset({SessionStatus.WAITING, SessionStatus.LIVE})
+
+
 class AssignmentStatus(StrEnum):
     """Queued for a favourite to come online, offered in a favourite's turn, open to everyone, or over."""
 
@@ -58,6 +62,10 @@ class AssignmentStatus(StrEnum):
     ACCEPTED = "accepted"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+
+
+IN_TURN = frozenset({AssignmentStatus.QUEUED, AssignmentStatus.OFFERED})
+"""One mechanic is asked, and nobody else."""
 
 
 class Payment(StrEnum):
@@ -244,13 +252,13 @@ class Session(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def offered_to(self) -> str | None:
         """The mechanic whose turn it is; nobody else may accept meanwhile."""
-        if self.assignment_status in (AssignmentStatus.QUEUED, AssignmentStatus.OFFERED):
+        if self.assignment_status in IN_TURN:
             return self.waves[self.wave].mechanic_id
         return None
 
     @property
     def held_by(self) -> str | None:
-        return self.mechanic_id if self.status in (SessionStatus.WAITING, SessionStatus.LIVE) else None
+        return self.mechanic_id if self.status in HELD else None
 
 
 class Event(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from hub.domain.epoch import VERSION_GAP
-from hub.domain.model import FINISHED_KEYS_LIVE_MS, Session, SessionStatus
+from hub.domain.model import FINISHED_KEYS_LIVE_MS, UNSTARTED, Session, SessionStatus
 
 SETTLED_MS = 10_000
 """What changed later than this ago may still be on its way through the journal."""
@@ -17,7 +17,6 @@ SETTLED_MS = 10_000
 LAG_MS = 5_000
 """What was entered in a journal longer than this ago is on record, or the shard is behind."""
 
-_UNSTARTED = frozenset({SessionStatus.PENDING, SessionStatus.WAITING})
 _SAME_ON_RECORD = (
     *("customer_id", "customer_name", "customer_email", "session_type", "plan_code", "payment", "status"),
     *("notes", "is_urgent", "request_type", "requested_brand", "workshop_id", "created_at", "started_at"),
@@ -56,7 +55,7 @@ def of_session(session: Session, row: Session | None, settled: int) -> Verdict |
         return Verdict.SESSION_BEHIND
     if row.version < session.version and session.version - row.version != VERSION_GAP:
         return Verdict.ROW_BEHIND
-    if row.status is SessionStatus.EXPIRED and session.status in _UNSTARTED:
+    if row.status is SessionStatus.EXPIRED and session.status in UNSTARTED:
         return Verdict.ORPHAN_UNHEARD
     differs = _differs(session, row) if session.active else row.active
     return Verdict.ROW_DIFFERS if differs else None

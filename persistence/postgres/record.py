@@ -3,6 +3,7 @@
 A drain is one transaction, cursors included: what it has written is exactly what its cursors have passed.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -179,18 +180,24 @@ class PostgresRecord:
         if canonical(session_id) is None:
             return None
         found = await self._postgres.fetch(_BY_ID, session_id)
-        return rows.session_from(dict(found[0]), self._orphan_ms) if found else None
+        return rows.session_from(found[0], self._orphan_ms) if found else None
 
     async def active_pages(self) -> AsyncIterator[list[Kept]]:
         """Sessions that are pending, waiting, live or scheduled, in no order, in pages for one breath."""
         async with self._postgres.connection() as connection, connection.transaction(readonly=True):
             cursor = await connection.cursor(_ACTIVE)
-            while found := await cursor.fetch(_AT_ONCE):
-                yield [self._kept(dict(row)) for row in found]
+            coming = asyncio.ensure_future(cursor.fetch(_AT_ONCE))
+            try:
+                while found := await coming:
+                    coming = asyncio.ensure_future(cursor.fetch(_AT_ONCE))
+                    yield [self._kept(row) for row in found]
+            finally:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
 
     async def kept(self, session_ids: Sequence[str]) -> dict[str, Kept]:
         found = await self._postgres.fetch(_BY_IDS, session_ids)
-        return {row["id"]: self._kept(dict(row)) for row in found}
+        return {row["id"]: self._kept(row) for row in found}
 
     async def versions(self, session_ids: Sequence[str]) -> dict[str, int]:
         found = await self._postgres.fetch(_RECORD["versions"], session_ids)
@@ -230,7 +237,7 @@ class PostgresRecord:
 
     async def _read(self, query: str, *arguments: object) -> list[Session]:
         found = await self._postgres.fetch(query, *arguments, patience_s=PATIENCE_S)
-        return [rows.session_from(dict(row), self._orphan_ms) for row in found]
+        return [rows.session_from(row, self._orphan_ms) for row in found]
 
     # Upkeep
 

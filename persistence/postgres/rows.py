@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hub.domain.ids import assignment_of
-from hub.domain.model import AssignmentStatus, Event, EventType, Session, SessionStatus, Wave
+from hub.domain.model import IN_TURN, AssignmentStatus, Event, EventType, Session, SessionStatus, Wave
 from hub.domain.records import JournalEntry, latest
 
 Columns = Sequence[Sequence[Any]]
@@ -96,22 +96,20 @@ def forks_within(entries: Sequence[JournalEntry]) -> set[int]:
 
 def session_from(row: Mapping[str, Any], orphan_ms: int) -> Session:
     """A session as it can be restored: connections and further waves are not in the record."""
-    values = dict(row)
-    status, preferred = AssignmentStatus(values["assignment_status"]), values["preferred_mechanic_id"]
+    values = {name: value for name, value in row.items() if value is not None}
     values["orphan_at"] = values["created_at"] + orphan_ms
-    if values["status"] == SessionStatus.PENDING and status in (
-        AssignmentStatus.QUEUED,
-        AssignmentStatus.OFFERED,
-    ):
-        if preferred is None:
-            # The favourite was deleted: nobody could answer, so it is everyone's.
-            status = AssignmentStatus.OPEN
-            values |= {"assignment_status": status, "expires_at": None}
-        else:
-            values["waves"] = (Wave(preferred, values["priority_window_minutes"] * _MINUTE_MS),)
-            values["wait_if_offline"] = status is AssignmentStatus.QUEUED
-    if values["status"] == SessionStatus.PENDING and status is AssignmentStatus.OPEN:
-        values["open_at"] = values["fallback_at"] or values["created_at"]
+    if values["status"] == SessionStatus.PENDING:
+        preferred = values.get("preferred_mechanic_id")
+        if values["assignment_status"] in IN_TURN:
+            if preferred is None:
+                # The favourite was deleted: nobody could answer, so it is everyone's.
+                values["assignment_status"] = AssignmentStatus.OPEN
+                values.pop("expires_at", None)
+            else:
+                values["waves"] = (Wave(preferred, values["priority_window_minutes"] * _MINUTE_MS),)
+                values["wait_if_offline"] = values["assignment_status"] == AssignmentStatus.QUEUED
+        if values["assignment_status"] == AssignmentStatus.OPEN:
+            values["open_at"] = values.get("fallback_at") or values["created_at"]
     return msgspec.convert(values, Session)
 
 

@@ -7,11 +7,11 @@ import msgspec
 
 from hub.domain.footprint import footprint
 from hub.domain.ids import new_id, shard_of_session
-from hub.domain.model import FINISHED_KEYS_LIVE_MS, Session
+from hub.domain.model import FINISHED_KEYS_LIVE_MS, AssignmentStatus, Session, SessionStatus
 from hub.domain.records import Life, Restoration, Restored
 from persistence.redis import keys, scripts
 from persistence.redis.client import Argument, RedisClient
-from persistence.redis.codec import lean_fields, session_from
+from persistence.redis.codec import changes, lean_fields, session_from
 
 _SCAN_COUNT = 500
 _SESSIONS = "hub:{*}:session:*"
@@ -158,7 +158,8 @@ async def _enter_in(
     places = [keys.deadlines(shard), keys.open_requests(shard), keys.journal(shard)]
     for each, _ in wanted:
         places += keys.session(shard, each.session.id), keys.active(shard, each.session.customer_id)
-    items = [_item(each, known, unknown, places, shard) for each, known in wanted]
+    patterns = _Patterns()
+    items = [_item(each, known, unknown, places, shard, patterns) for each, known in wanted]
     plan = {"prefix": keys.session(shard, ""), "items": items}
     answer: list[str] = await client.run(scripts.RESTORE, places, _msgpack.encode(plan))
     return answer
@@ -173,7 +174,8 @@ class _Item(msgspec.Struct, kw_only=True, omit_defaults=True):
     knew: int
     session: str
     assignment: str
-    set: list[str | int]
+    like: int | None = None
+    set: Sequence[str | int]
     claim: bool = False
     deadlines: list[str] = []
     none: list[str] = []
@@ -185,10 +187,38 @@ class _Item(msgspec.Struct, kw_only=True, omit_defaults=True):
     leave: int | None = None
 
 
-def _item(wanted: Restoration, known: Session | None, unknown: int, places: list[str], shard: int) -> _Item:
+class _Patterns:
+    """Sessions of one state have most fields in common: one of them is told whole, of others what differs."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[SessionStatus, AssignmentStatus], tuple[int, Session]] = {}
+        self._number = 0
+
+    def fields(self, session: Session) -> tuple[int | None, Sequence[str | int]]:
+        """(number of the one that it is told apart from, [field, value, …])."""
+        self._number += 1
+        state = session.status, session.assignment_status
+        if pattern := self._told.get(state):
+            like, known = pattern
+            write, drop = changes(known, session)
+            if not drop:
+                return like, write
+        self._told[state] = self._number, session
+        return None, lean_fields(session)
+
+
+def _item(
+    wanted: Restoration,
+    known: Session | None,
+    unknown: int,
+    places: list[str],
+    shard: int,
+    patterns: _Patterns,
+) -> _Item:
     """Adds to the places what few need."""
     session = wanted.session
     marks = footprint(session)
+    like, fields = patterns.fields(session)
     item = _Item(
         version=session.version,
         recorded=wanted.recorded,
@@ -196,7 +226,8 @@ def _item(wanted: Restoration, known: Session | None, unknown: int, places: list
         knew=known.version if known else unknown,
         session=session.id,
         assignment=session.assignment_id,
-        set=lean_fields(session),
+        like=like,
+        set=fields,
         claim=marks.claim,
         deadlines=scored(marks.deadlines.items()),
         open=marks.open_at,

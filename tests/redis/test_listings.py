@@ -312,6 +312,35 @@ async def test_what_ended_since_makes_room_for_the_next(bench: Bench) -> None:
     assert await bench.raw.pttl(bench.key(following)) == -1
 
 
+@pytest.mark.parametrize("there", [0, 1, 3], ids=["none", "first", "all"])
+async def test_sessions_that_are_much_alike_are_restored_each_as_it_is(bench: Bench, there: int) -> None:
+    """Whatever became of the one that the others are told apart from."""
+    session = booked()
+    alike = [
+        replace(session, id=new_session_id(customer_id), customer_id=customer_id, **own)
+        for customer_id, own in zip(
+            await customers_of(bench.shard(session), bench, 4),
+            ({"notes": "It smokes."}, {"is_urgent": True}, {"notes": None, "wave": 1}, {"notes": "Twice."}),
+            strict=True,
+        )
+    ]
+    assert await bench.live.restore([as_recorded(each) for each in alike[:there]]) == ["restored"] * there
+
+    outcomes = await bench.live.restore([as_recorded(each) for each in alike])
+
+    assert outcomes == ["newer"] * there + ["restored"] * (4 - there)
+    assert await bench.sessions.get([each.id for each in alike]) == alike
+
+
+async def test_what_is_left_of_a_hash_is_not_taken_for_a_session(bench: Bench) -> None:
+    session = booked()
+    await bench.raw.hset(bench.key(session), "notes", "half of one")
+
+    assert await bench.sessions.restore(replace(session, notes=None), session.version)
+
+    assert await bench.sessions.get([session.id]) == [replace(session, notes=None)]
+
+
 async def test_who_held_an_older_version_is_looked_at_too(bench: Bench) -> None:
     session = await book(bench)
     held = await execute(bench, session, cmd.Accept(mechanic_id=ANA))
