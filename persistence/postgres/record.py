@@ -6,8 +6,8 @@ A drain is one transaction, cursors included: what it has written is exactly wha
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
+import asyncpg
 from msgspec import Struct
 
 from hub.domain.ids import canonical
@@ -180,7 +180,7 @@ class PostgresRecord:
         if canonical(session_id) is None:
             return None
         found = await self._postgres.fetch(_BY_ID, session_id)
-        return rows.session_from(found[0], self._orphan_ms) if found else None
+        return rows.session_from(found[0].items(), self._orphan_ms) if found else None
 
     async def active_pages(self) -> AsyncIterator[list[Kept]]:
         """Sessions that are pending, waiting, live or scheduled, in no order, in pages for one breath."""
@@ -212,8 +212,9 @@ class PostgresRecord:
         """The shards' next lives: their journals are read from the beginning."""
         await self._postgres.fetch(_JOURNAL["begin"], list(epochs), list(epochs.values()))
 
-    def _kept(self, row: Mapping[str, Any]) -> Kept:
-        return Kept(session=rows.session_from(row, self._orphan_ms), command_id=row["command_id"] or "")
+    def _kept(self, row: asyncpg.Record) -> Kept:
+        session = rows.session_from(row.items(), self._orphan_ms)
+        return Kept(session=session, command_id=row["command_id"] or "")
 
     async def sessions(self, session_ids: Sequence[str]) -> dict[str, Session]:
         return {session.id: session for session in await self._read(_BY_IDS, session_ids)}
@@ -237,7 +238,7 @@ class PostgresRecord:
 
     async def _read(self, query: str, *arguments: object) -> list[Session]:
         found = await self._postgres.fetch(query, *arguments, patience_s=PATIENCE_S)
-        return [rows.session_from(row, self._orphan_ms) for row in found]
+        return [rows.session_from(row.items(), self._orphan_ms) for row in found]
 
     # Upkeep
 

@@ -3,7 +3,7 @@
 Of many versions of a session in one batch only the last becomes a row, so a busy session costs one write.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -94,9 +94,9 @@ def forks_within(entries: Sequence[JournalEntry]) -> set[int]:
     }
 
 
-def session_from(row: Mapping[str, Any], orphan_ms: int) -> Session:
+def session_from(columns: Iterable[tuple[str, Any]], orphan_ms: int) -> Session:
     """A session as it can be restored: connections and further waves are not in the record."""
-    values = {name: value for name, value in row.items() if value is not None}
+    values = {name: value for name, value in columns if value is not None}
     values["orphan_at"] = values["created_at"] + orphan_ms
     if values["status"] == SessionStatus.PENDING:
         preferred = values.get("preferred_mechanic_id")

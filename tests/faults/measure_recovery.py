@@ -40,9 +40,10 @@ async def put_on_record(postgres: "asyncpg.Pool[asyncpg.Record]", sessions: int)
             await connection.execute("INSERT INTO customers (id) SELECT unnest($1::uuid[])", customers)
             await connection.execute(
                 "INSERT INTO sessions (id, customer_user_id, mechanic_id, session_type, plan_code, payment,"
-                " status, notes, version, command_id)"
+                " status, notes, version, command_id, created_at, updated_at)"
                 " SELECT id, customer, mechanic, 'chat', 'free', 'free',"
-                " CASE WHEN mechanic IS NULL THEN 'pending' ELSE 'waiting' END, 'The engine rattles.', 2, $4"
+                " CASE WHEN mechanic IS NULL THEN 'pending' ELSE 'waiting' END, 'The engine rattles.', 2, $4,"
+                " now() - random() * interval '2 minutes', now() - random() * interval '1 minute'"
                 " FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS r (id, customer, mechanic)",
                 ids, customers, held, new_id(),
             )  # fmt: skip
