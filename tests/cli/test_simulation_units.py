@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from hub.cli.simulation.display import line
 from hub.cli.simulation.people import Customer, Hub, persistently
 from hub.cli.simulation.run import Options, Simulation
 from hub.cli.simulation.tally import Tally
@@ -40,6 +41,16 @@ def test_a_session_ends_once_however_many_end_it() -> None:
     for session_id in ("a", "a", "of an earlier run"):
         tally.end({"id": session_id, "status": "completed"})
     assert tally.ended == {"completed": 1}
+
+
+def test_what_was_released_is_accepted_again_and_not_twice() -> None:
+    tally = Tally()
+    for mechanic_id in ("ana", "ben"):
+        tally.accept({"id": "a"}, {"preferred_mechanic_id": None}, mechanic_id)
+        tally.release("a")
+    tally.accept({"id": "a"}, {"preferred_mechanic_id": None}, "cleo")
+    assert (tally.accepted.total(), tally.released, tally.double) == (3, 2, 0)
+    assert "3 accepted (0 by the favourite, 2 released again)" in line(tally, 5.0)
 
 
 def test_what_the_hub_denies_is_lost_even_with_a_row() -> None:

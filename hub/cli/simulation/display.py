@@ -32,7 +32,8 @@ def line(tally: Tally, seconds: float) -> str:
     offered, _ = quantiles(tally.offer_ms)
     return (
         f"{seconds:5.0f} s  {len(tally.booked)} bookings  {tally.accepted.total()} accepted"
-        f" ({tally.accepted['the favourite']} by the favourite)  {tally.fallbacks.total()} fallbacks"
+        f" ({tally.accepted['the favourite']} by the favourite, {tally.released} released again)"
+        f"  {tally.fallbacks.total()} fallbacks"
         f"  {tally.sockets} mechanics connected  {offered:.1f} ms to the favourite"
     )
 
@@ -50,7 +51,7 @@ def panel(simulation: Simulation) -> Panel:
         "to everyone",
         f"{broadcast[0]} ms (p99 {broadcast[1]})",
     )
-    facts.add_row("accepted twice", str(tally.double), "", "")
+    facts.add_row("accepted twice", str(tally.double), "released again", str(tally.released))
     counts = Table.grid(padding=(0, 4))
     counts.add_row(
         _counts("asked first", tally.routing),
@@ -79,6 +80,7 @@ def summarise(summary: Summary, console: Console) -> None:
     facts.add_row("booking to everyone's frame", _latency(summary.broadcast_ms))
     rows = f"{summary.sessions} sessions, {summary.assignments} assignments, {summary.events} events"
     facts.add_row("rows in Postgres", rows)
+    facts.add_row("released again", str(summary.released))
     facts.add_row("accepted twice", str(summary.double))
     facts.add_row("lost", str(summary.lost))
     console.print(facts)

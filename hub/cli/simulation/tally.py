@@ -15,6 +15,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     bookings: int
     routing: dict[str, int]
     accepted: dict[str, int]
+    released: int
     fallbacks: dict[str, int]
     ended: dict[str, int]
     refused: dict[str, int]
@@ -36,6 +37,7 @@ class Tally:
         self.booked: dict[str, float] = {}
         self.routing: Counter[str] = Counter()
         self.accepted: Counter[str] = Counter()
+        self.released = 0
         self.fallbacks: Counter[str] = Counter()
         self.ended: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -90,6 +92,8 @@ class Tally:
         self.accepted[who] += 1
 
     def release(self, session_id: str) -> None:
+        """It is accepted once more, and by somebody else."""
+        self.released += 1
         self._holders.pop(session_id, None)
 
     def end(self, session: dict[str, Any]) -> None:
@@ -111,6 +115,7 @@ class Tally:
             bookings=len(self.booked),
             routing=dict(self.routing),
             accepted=dict(self.accepted),
+            released=self.released,
             fallbacks=dict(self.fallbacks),
             ended=dict(self.ended),
             refused=dict(self.refused),
