@@ -86,28 +86,29 @@ class BookingDesk:
         """The session, or the one that the same key made before; raises `Refused` or `Unavailable`. `epoch`:
         the life of the data that the record was looked at in."""
         plan = await self._plan(request.plan_code)
-        wish = await self._wish(request, plan)
-        return await self._book(request, idempotency_key, plan, wish, epoch=epoch)
+        draft = _draft(request, plan, idempotency_key)
+        known, wish = await asyncio.gather(  # in one round trip, and in this order
+            self._dispatcher.before_booking(draft), self._wish(request, plan)
+        )
+        return await self._book(request, draft, plan, wish, known, epoch or known.epoch)
 
     async def _book(
         self,
         request: BookingRequest,
-        idempotency_key: str | None,
+        draft: Session,
         plan: Plan,
         wish: Wish,
-        *,
-        known: BookingSnapshot | None = None,
-        epoch: str | None = None,
+        known: BookingSnapshot,
+        epoch: str,
     ) -> Session:
         """`known`: what was loaded for it just now."""
-        draft = _draft(request, plan, _payment(request, plan), idempotency_key)
         command = cmd.Book(
             draft=draft,
             wish=wish,
             actor_id=request.actor_id,
             actor_role=request.actor_role,
             orphan_ms=self._dispatcher.policy.orphan_ms,
-            epoch=known.epoch if known is not None else epoch,
+            epoch=epoch,
         )
         if draft.payment == Payment.CREDIT:
             session = await self._book_for_credits(command, plan.credits, known)
@@ -140,7 +141,8 @@ class BookingDesk:
                 if recorded is not None and recorded.created_at > before.now - KEY_LIVES_MS:
                     known = await self._before(request.customer_id, each)
                     return await self.book(request, each, epoch=known.epoch) if known.booked else recorded
-        return await self._book(request, todays, plan, wish, known=before)
+        draft = _draft(request, plan, todays)
+        return await self._book(request, draft, plan, wish, before, before.epoch)
 
     async def life(self, customer_id: str) -> str:
         """The `epoch` to book in after a look at the record."""
@@ -153,7 +155,7 @@ class BookingDesk:
         return await sessions.load_booking(customer_id, session_id, earlier_id=earlier_id)
 
     async def _book_for_credits(
-        self, command: cmd.Book, credits: int, known: BookingSnapshot | None
+        self, command: cmd.Book, credits: int, known: BookingSnapshot
     ) -> Session | None:
         """Debit, then dispatch; None where only the record can know the session.
 
@@ -250,8 +252,9 @@ def _payment(request: BookingRequest, plan: Plan) -> Payment:
     return payment
 
 
-def _draft(request: BookingRequest, plan: Plan, payment: Payment, idempotency_key: str | None) -> Session:
+def _draft(request: BookingRequest, plan: Plan, idempotency_key: str | None) -> Session:
     """All that does not depend on time or on other people."""
+    payment = _payment(request, plan)
     try:
         msgspec.msgpack.encode(request.metadata)
     except (OverflowError, RecursionError):

@@ -47,8 +47,6 @@ class SessionStatus(StrEnum):
 ACTIVE = frozenset(
     {SessionStatus.PENDING, SessionStatus.WAITING, SessionStatus.LIVE, SessionStatus.SCHEDULED}
 )
-
-
 UNSTARTED = frozenset({SessionStatus.PENDING, SessionStatus.WAITING})
 HELD = frozenset({SessionStatus.WAITING, SessionStatus.LIVE})
 

@@ -183,7 +183,8 @@ class PostgresRecord:
         return rows.session_from(found[0].items(), self._orphan_ms) if found else None
 
     async def active_pages(self) -> AsyncIterator[list[Kept]]:
-        """Sessions that are pending, waiting, live or scheduled, in no order, in pages for one breath."""
+        """Sessions that are pending, waiting, live or scheduled, in no order, in pages for one breath.
+        While one is dealt with the next is on its way."""
         async with self._postgres.connection() as connection, connection.transaction(readonly=True):
             cursor = await connection.cursor(_ACTIVE)
             coming = asyncio.ensure_future(cursor.fetch(_AT_ONCE))
