@@ -60,6 +60,14 @@ class Figures:
     def all(self) -> list[Figure]:
         return list(self._figures.values())
 
+    def find(self, work: str, metric: str, contender: str = HUB, setting: str = "") -> Figure:
+        """At the first setting that starts so; raises `LookupError` where it was not measured."""
+        for figure in self._figures.values():
+            same = (figure.work, figure.metric.name, figure.contender) == (work, metric, contender)
+            if same and figure.setting.startswith(setting):
+                return figure
+        raise LookupError(f"{work} of {contender} was not measured: {metric}")
+
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)

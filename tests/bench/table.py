@@ -36,19 +36,23 @@ def _targets(figures: Figures) -> str:
     lines = [
         "### Targets",
         "",
-        _row(["", "target", "figure", "met", "at"]),
-        _row(["---", "---:", "---:", "---", "---"]),
+        _row(["", "target", "figure", "met", "floor", "at"]),
+        _row(["---", "---:", "---:", "---", "---:", "---"]),
     ]
     for target in TARGETS:
-        measured = target.measured(figures)
-        if measured is None:
-            lines.append(_row([target.what, target.shown(), "not measured", "", ""]))
-        else:
-            value, setting = measured
-            met = "yes" if target.met(value) else "**no**"
-            lines.append(
-                _row([target.what, target.shown(), f"{_rounded(value)} {target.unit}", met, setting])
-            )
+        try:
+            value, setting = target.measured(figures)
+        except LookupError:
+            lines.append(_row([target.what, target.shown(), "not measured", "", "", ""]))
+            continue
+        met = "yes" if target.met(value) else "**no**"
+        shown = [
+            f"{_rounded(each)} {target.unit}" if each is not None else ""
+            for each in (value, target.floor_in(figures))
+        ]
+        lines.append(_row([target.what, target.shown(), shown[0], met, shown[1], setting]))
+    lines += ["", "What the floors are made of:", ""]
+    lines += [f"- {target.what}: {target.floor.parts}" for target in TARGETS if target.floor]
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from tests.bench.counter import counter
 from tests.bench.figures import HUB, Figures, percentile
 from tests.bench.targets import TARGETS
 from tests.bench.wire import Crowd, Joining, Listener, client_frame
-from tests.bench.works import broadcast, growth, presence
+from tests.bench.works import broadcast, growth, machine, presence, targeted
 
 # A child that starts a child, and both work until they have used this much CPU; then they say so and wait.
 _WORK_S = 0.3
@@ -97,7 +97,7 @@ def test_the_table_shows_medians_ratios_and_who_is_missing() -> None:
 
 def test_targets_are_met_not_met_or_not_measured() -> None:
     text = table.render(_figures(), {})
-    assert "| broadcast, CPU a frame beside nchan | ≤ 1 × | 0.6 × | yes | 1,000 sockets |" in text  # noqa: RUF001
+    assert "| broadcast, CPU a frame beside nchan | ≤ 1 × | 0.6 × | yes |  | 1,000 sockets |" in text  # noqa: RUF001
     assert "| … beside the C floor | ≤ 1.5 × | not measured |" in text  # noqa: RUF001
     figures = _figures()
     figures.add(presence.NAME, "", HUB, presence.RATE, 60.0)
@@ -106,7 +106,20 @@ def test_targets_are_met_not_met_or_not_measured() -> None:
 
 
 def test_every_target_can_be_asked_of_nothing() -> None:
-    assert all(target.measured(Figures()) is None for target in TARGETS)
+    text = table.render(Figures(), {})
+    assert text.count("| not measured |") == len(TARGETS)
+
+
+def test_a_floor_is_made_of_the_same_runs_parts() -> None:
+    figures = _figures()
+    figures.add(targeted.NAME, "200/s, 9 sockets", HUB, targeted.P50, 7.0)
+    assert "| booking to frame, p50 | ≤ 2 ms | 7 ms | **no** |  | 200/s, 9 sockets |" in table.render(
+        figures, {}
+    )
+    figures.add(targeted.NAME, "200/s, 9 sockets", "Starlette", targeted.P50, 1.0)
+    for name, took in (("redis-py, one read", 0.5), ("redis-py, one synced write", 1.25)):
+        figures.add(machine.NAME, "clients", name, machine.P50, took)
+    assert "| 7 ms | **no** | 2.75 ms |" in table.render(figures, {})
 
 
 def test_figures_are_written_with_their_runs(tmp_path: Path) -> None:

@@ -172,14 +172,30 @@ class Crowd:
                 return await self._enter(index, joining)
 
         first = len(self.listeners)
-        async with asyncio.timeout(_PATIENCE_S + len(joinings) / 100):
-            self.listeners += await asyncio.gather(*(one(first + n, j) for n, j in enumerate(joinings)))
+        tasks = [asyncio.create_task(one(first + n, j)) for n, j in enumerate(joinings)]
+        try:
+            async with asyncio.timeout(_PATIENCE_S + len(joinings) / 100):
+                self.listeners += await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            self.listeners += [
+                found
+                for found in await asyncio.gather(*tasks, return_exceptions=True)
+                if isinstance(found, Listener)
+            ]
+            await self.leave()
+            raise
 
     async def _enter(self, index: int, joining: Joining) -> Listener:
         listener = Listener(self, index, joining)
         connection = await open_socket(self.address)
-        await asyncio.get_running_loop().create_connection(lambda: listener, sock=connection)
-        await listener.ready
+        transport, _ = await asyncio.get_running_loop().create_connection(lambda: listener, sock=connection)
+        try:
+            await listener.ready
+        except BaseException:
+            transport.abort()
+            raise
         return listener
 
     def expect(self, frames: int) -> "asyncio.Future[None]":

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from tests.bench.accounts import Account, Spent
 from tests.bench.counter import counter
 from tests.bench.figures import Metric, percentile
-from tests.bench.lab import Crowds, Lab
+from tests.bench.lab import FAILURES, Crowds, Lab
 from tests.bench.servers.channels import Channels
 from tests.bench.servers.floor import Floor
 from tests.bench.servers.hub import BookingHub
@@ -55,11 +55,18 @@ async def _in_turn(lab: Lab, work: str, servers: Sequence[Server], sockets: int)
         for run in range(lab.runs):
             for server in servers:
                 lab.say(f"{work}, {setting}, run {run + 1}: {server.name}")
-                async with crowds.of(server) as crowd:
-                    # The first ones pay for what is made once.
-                    samples = [await _sample(server, crowd, message) for message in messages or [b"", b""]]
-                    messages = messages or samples
-                    await _one(lab, work, server, crowd, messages, seconds, setting)
+                try:
+                    async with crowds.of(server) as crowd:
+                        # The first ones pay for what is made once.
+                        samples = [
+                            await _sample(server, crowd, message) for message in messages or [b"", b""]
+                        ]
+                        messages = messages or samples
+                        await _one(lab, work, server, crowd, messages, seconds, setting)
+                except FAILURES as error:
+                    if server is servers[0]:
+                        raise
+                    lab.figures.note(f"{server.name} could not do the {work} to {setting}: {error}.")
     finally:
         await crowds.leave()
     sizes = " and ".join(str(size) for size in dict.fromkeys(len(message) for message in messages))
