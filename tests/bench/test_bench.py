@@ -1,6 +1,8 @@
 """The benchmark itself: accounts, medians and tables are right, and a small work runs from end to end."""
 
 import asyncio
+import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import msgspec
 import pytest
 
 from hub.sockets.frames import frame
-from tests.bench import plots, table
+from tests.bench import plots, table, wire
 from tests.bench.accounts import Account, cpu_seconds, family, resident_bytes, stat_fields
 from tests.bench.counter import counter
 from tests.bench.figures import HUB, Figures, percentile
@@ -191,6 +193,30 @@ async def test_the_counter_counts_messages_and_answers_pings() -> None:
         assert await coming in (3 * len(sizes), None)
         assert [await said.get() for _ in range(3)] == [client_frame(b"p", 10)] * 3
     await crowd.leave()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_crowd_that_does_not_fit_leaves_no_socket_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_AGAIN_S", 0)
+    places, gone = itertools.count(), asyncio.Queue[None]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if next(places) < 3:
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            gone.put_nowait(None)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    crowd = Crowd(server.sockets[0].getsockname())
+    with pytest.raises(ConnectionError, match="lost before it was in"):
+        await crowd.join([Joining(path="/")] * 5)
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            await gone.get()
     server.close()
     await server.wait_closed()
 

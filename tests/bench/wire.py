@@ -158,7 +158,8 @@ class Crowd:
         self._leaving = False
 
     async def join(self, joinings: Sequence[Joining], *, at_once: int = _AT_ONCE) -> None:
-        """Returns when all are in. Who is turned away comes again, as clients do, but not for ever."""
+        """Returns when all are in. Who is turned away comes again, as clients do, but not for ever:
+        then nobody stays."""
         gate = asyncio.Semaphore(at_once)
 
         async def one(index: int, joining: Joining) -> Listener:
@@ -179,11 +180,8 @@ class Crowd:
         except BaseException:
             for task in tasks:
                 task.cancel()
-            self.listeners += [
-                found
-                for found in await asyncio.gather(*tasks, return_exceptions=True)
-                if isinstance(found, Listener)
-            ]
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            self.listeners += [each for each in ended if isinstance(each, Listener)]
             await self.leave()
             raise
 
