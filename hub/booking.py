@@ -90,7 +90,7 @@ class BookingDesk:
         known, wish = await asyncio.gather(  # in one round trip, and in this order
             self._dispatcher.before_booking(draft), self._wish(request, plan)
         )
-        return await self._book(request, draft, plan, wish, known, epoch or known.epoch)
+        return await self._book(request, draft, plan, wish, known, known.epoch if epoch is None else epoch)
 
     async def _book(
         self,

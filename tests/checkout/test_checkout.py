@@ -210,10 +210,13 @@ async def test_what_only_the_record_knows_is_not_booked_again(till: Till, commit
     assert till.booked() == [first.session_id]
 
 
+@pytest.mark.parametrize("lost_before", [False, True], ids=["in a life", "between two"])
 async def test_a_loss_after_the_look_at_the_record_is_noticed(
-    till: Till, monkeypatch: pytest.MonkeyPatch
+    till: Till, monkeypatch: pytest.MonkeyPatch, lost_before: bool
 ) -> None:
     looked = till.inbox.siblings
+    if lost_before:
+        await till.office.bench.raw.delete(*map(keys.epoch, range(SHARDS)))
 
     async def siblings(event: StripeEvent) -> Sequence[StripeEvent]:
         found = await looked(event)
