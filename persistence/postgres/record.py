@@ -19,6 +19,7 @@ from persistence.postgres.query_files import load
 
 _JOURNAL = load("journal")
 _RECORD = load("record")
+_LOCK_CURSORS = f"with limits as materialized ({_JOURNAL['limits']})\n{_JOURNAL['lock_cursors']}"
 _BY_ID = f"{_RECORD['sessions']}\n{_RECORD['of_id']}"
 _ACTIVE = f"{_RECORD['sessions']}\n{_RECORD['active']}"
 _BY_IDS = f"{_RECORD['sessions']}\n{_RECORD['of_ids']}"
@@ -97,8 +98,7 @@ class PostgresRecord:
         async with self._postgres.connection() as connection:
             await self._ensure_cursors(connection, wanted, epochs)
             async with connection.transaction():
-                await connection.execute(_JOURNAL["limits"])
-                held = await connection.fetch(_JOURNAL["lock_cursors"], wanted)
+                held = await connection.fetch(_LOCK_CURSORS, wanted)
                 skipped = frozenset(wanted).difference(row["shard"] for row in held)
                 # Held by another writer, or deleted by a person: the next drain makes sure.
                 self._ensured -= skipped
