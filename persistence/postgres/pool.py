@@ -159,10 +159,14 @@ async def _leave(connection: Connection) -> None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Whatever Postgres or the way to it does wrong becomes `StoreFailed`."""
+    """Whatever Postgres or the way to it does wrong becomes `StoreFailed`. Whoever is cancelled while it is
+    silent stays so, though asyncpg's clean-up fails instead: they would go on, and nobody cancels them twice.
+    """
     try:
         yield
     except LOST as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError from error
         raise StoreFailed(f"Postgres does not answer: {type(error).__name__}", maybe_done=True) from error
     except asyncpg.PostgresError as error:
         # For whoever runs the hub; who asked something of it need not know the schema.
