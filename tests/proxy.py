@@ -17,6 +17,7 @@ class Proxy:
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self._trap: tuple[bytes, bool, asyncio.Event] | None = None
         self._delay = 0.0
+        self._unheard = b""
         self._deaf = False
         self._deaf_lines: set[asyncio.StreamWriter] = set()
         self.port = 0
@@ -62,9 +63,10 @@ class Proxy:
         """Every piece takes this much longer, each way."""
         self._delay = seconds
 
-    def deafen(self, *, new_lines: bool = True) -> None:
-        """What is published to subscribers of Redis is lost; everything else passes. Lines that are opened
-        later lose nothing where they shall not."""
+    def deafen(self, word: bytes = b"smessage", *, new_lines: bool = True) -> None:
+        """What is published to subscribers of Redis is lost, or what else has this word; everything else
+        passes. Lines that are opened later lose nothing where they shall not."""
+        self._unheard = word
         self._deaf = new_lines
         self._deaf_lines = set(self._writers)
 
@@ -133,7 +135,7 @@ class Proxy:
     async def _downwards(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_CHUNK):
             await self._down.wait()
-            if (self._deaf or writer in self._deaf_lines) and b"smessage" in data:
+            if (self._deaf or writer in self._deaf_lines) and self._unheard in data:
                 self.lost += 1
             else:
                 await self._pass(data, writer)

@@ -90,9 +90,8 @@ class JournalWriter:
                         break
                     await asyncio.sleep(self._next_at - loop.time())
                     self._next_at = loop.time() + _EVERY_S
-                    if written := await self.step(_HANDS if much else 1):
-                        much = written >= _PAGE
-                    if much:
+                    # Nothing is written while another node is at it, and as much may be left then.
+                    if (written := await self.step(_HANDS if much else 1)) and (much := written >= _PAGE):
                         self._next_at = 0.0
                 failures = 0
             except Unavailable as error:

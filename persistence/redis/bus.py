@@ -14,7 +14,8 @@ from persistence.redis.client import RedisClient
 
 _PING_S = 2.0
 _SILENCE_S = 2 * _PING_S
-"""After this long without a word, even to a ping, the connection is given up."""
+"""After this long without a word, even to a ping, the connection is given up; and after this long without
+every subscription, whatever else is heard on it."""
 
 
 class RedisBus:
@@ -39,13 +40,14 @@ class RedisBus:
                 loop, missing = asyncio.get_running_loop(), self.shards
                 while True:
                     kind, _, *words = await connection.read_response(timeout=math.inf)
-                    patience.reschedule(loop.time() + _SILENCE_S)
                     if kind == "smessage":
                         heard(words[0])
                     elif kind == "ssubscribe":
                         missing -= 1
                         if not missing:
                             on_subscribed()
+                    if not missing:
+                        patience.reschedule(loop.time() + _SILENCE_S)
         except (failures.RedisError, OSError, TimeoutError) as error:
             raise StoreFailed(f"The bus was lost: {type(error).__name__}", maybe_done=False) from error
         finally:

@@ -10,7 +10,7 @@ from hub.loops.bus_listener import BusListener
 from hub.loops.canary import Canary
 from persistence.redis.bus import RedisBus
 from persistence.redis.client import RedisClient
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 from tests.proxy import Proxy
 from tests.redis.bench import SHARDS, Bench
 
@@ -132,3 +132,16 @@ async def test_what_was_said_before_the_connection_was_lost_proves_nothing(proxy
     await ears.sang()
     await ears.sang()
     assert (ears.listener.subscriptions, ears.canary.deaf) == (2, False)
+
+
+async def test_a_subscription_that_is_not_confirmed_is_tried_again(proxy: Proxy, ears: Ears) -> None:
+    """Though its connection answers every ping."""
+    proxy.deafen(b"ssubscribe")
+    proxy.cut()
+
+    async def lost() -> bool:
+        return proxy.lost > 0
+
+    await until(lost)
+    await proxy.heal()
+    await ears.subscribed(2)
