@@ -6,7 +6,6 @@ A drain is one transaction, cursors included: what it has written is exactly wha
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 
 import asyncpg
 from msgspec import Struct
@@ -20,7 +19,6 @@ from persistence.postgres.query_files import load
 
 _JOURNAL = load("journal")
 _RECORD = load("record")
-_LOCK_CURSORS = f"with limits as materialized ({_JOURNAL['limits']})\n{_JOURNAL['lock_cursors']}"
 _BY_ID = f"{_RECORD['sessions']}\n{_RECORD['of_id']}"
 _ACTIVE = f"{_RECORD['sessions']}\n{_RECORD['active']}"
 _BY_IDS = f"{_RECORD['sessions']}\n{_RECORD['of_ids']}"
@@ -98,40 +96,28 @@ class PostgresRecord:
             return DrainResult()
         async with self._postgres.connection() as connection:
             await self._ensure_cursors(connection, wanted, epochs)
-            try:
-                return await self._drain(connection, wanted, read, epochs, partial(_write, bury=bury))
-            except DATA_ERRORS:
-                # Rare: to be ready for it would cost every drain a savepoint.
-                return await self._drain(connection, wanted, read, epochs, partial(_write_apart, bury=bury))
-
-    async def _drain(
-        self,
-        connection: Connection,
-        wanted: Sequence[int],
-        read: Read,
-        epochs: Mapping[int, str],
-        write: Callable[[Connection, Sequence[JournalEntry]], Awaitable[Written]],
-    ) -> DrainResult:
-        async with connection.transaction():
-            held = await connection.fetch(_LOCK_CURSORS, wanted)
-            skipped = frozenset(wanted).difference(row["shard"] for row in held)
-            # Held by another writer, or deleted by a person: the next drain makes sure.
-            self._ensured -= skipped
-            after = {
-                row["shard"]: row["last_id"] if row["epoch"] == epochs[row["shard"]] else "" for row in held
-            }
-            found = {s: entries for s, entries in (await read(after)).items() if entries} if held else {}
-            before = {shard: cursor for shard, cursor in after.items() if cursor}
-            if not found:
-                return DrainResult(cursors=before, skipped=skipped)
-            written = await write(connection, [entry for part in found.values() for entry in part])
-            moved = {shard: entries[-1].id for shard, entries in found.items()}
-            await connection.execute(
-                _JOURNAL["move_cursors"],
-                list(moved),
-                [epochs[shard] for shard in moved],
-                list(moved.values()),
-            )
+            async with connection.transaction():
+                await connection.execute(_JOURNAL["limits"])
+                held = await connection.fetch(_JOURNAL["lock_cursors"], wanted)
+                skipped = frozenset(wanted).difference(row["shard"] for row in held)
+                # Held by another writer, or deleted by a person: the next drain makes sure.
+                self._ensured -= skipped
+                after = {
+                    row["shard"]: row["last_id"] if row["epoch"] == epochs[row["shard"]] else ""
+                    for row in held
+                }
+                found = {s: entries for s, entries in (await read(after)).items() if entries} if held else {}
+                before = {shard: cursor for shard, cursor in after.items() if cursor}
+                if not found:
+                    return DrainResult(cursors=before, skipped=skipped)
+                written = await self._write(connection, [e for part in found.values() for e in part], bury)
+                moved = {shard: entries[-1].id for shard, entries in found.items()}
+                await connection.execute(
+                    _JOURNAL["move_cursors"],
+                    list(moved),
+                    [epochs[shard] for shard in moved],
+                    list(moved.values()),
+                )
         return DrainResult(
             entries=written.entries,
             rows=written.rows,
@@ -155,7 +141,7 @@ class PostgresRecord:
             entries = [entry for entry in entries if (entry.shard, entry.epoch) not in late]
             waiting = await _waiting(connection, entries)
             ready = [entry for entry in entries if entry.session_id not in waiting]
-            written = await _write_apart(connection, ready, bury)
+            written = await self._write(connection, ready, bury)
         return WriteResult(
             entries=written.entries, rows=written.rows, buried=written.buried, waiting=waiting, late=late
         )
@@ -167,6 +153,26 @@ class PostgresRecord:
         if missing:
             await connection.execute(_JOURNAL["ensure_cursors"], missing, [epochs[s] for s in missing])
             self._ensured.update(missing)
+
+    async def _write(self, connection: Connection, entries: Sequence[JournalEntry], bury: Bury) -> Written:
+        """Halves what Postgres refuses for its data until the entries at fault stand alone."""
+        try:
+            async with connection.transaction():
+                sound, forks = await _part_forks(connection, entries)
+                changed = await _insert(connection, sound)
+        except DATA_ERRORS as error:
+            if len(entries) == 1:
+                await bury(entries[0], describe(error))
+                return Written(entries=1, buried=1)
+            middle = len(entries) // 2
+            first = await self._write(connection, entries[:middle], bury)
+            second = await self._write(connection, entries[middle:], bury)
+            return Written(
+                entries=len(entries), rows=first.rows + second.rows, buried=first.buried + second.buried
+            )
+        for entry in forks:
+            await bury(entry, FORK)
+        return Written(entries=len(entries), rows=changed, buried=len(forks))
 
     # Reading back
 
@@ -280,29 +286,6 @@ async def _waiting(connection: Connection, entries: Sequence[JournalEntry]) -> f
     behind, active, over = rows.rivals(entries)
     blocked = await connection.fetch(_JOURNAL["blocked"], *active, *over) if active else []
     return frozenset(behind.union(row["id"] for row in blocked))
-
-
-async def _write(connection: Connection, entries: Sequence[JournalEntry], bury: Bury) -> Written:
-    sound, forks = await _part_forks(connection, entries)
-    changed = await _insert(connection, sound)
-    for entry in forks:
-        await bury(entry, FORK)
-    return Written(entries=len(entries), rows=changed, buried=len(forks))
-
-
-async def _write_apart(connection: Connection, entries: Sequence[JournalEntry], bury: Bury) -> Written:
-    """Halves what Postgres refuses for its data until the entries at fault stand alone."""
-    try:
-        async with connection.transaction():
-            return await _write(connection, entries, bury)
-    except DATA_ERRORS as error:
-        if len(entries) == 1:
-            await bury(entries[0], describe(error))
-            return Written(entries=1, buried=1)
-    middle = len(entries) // 2
-    first = await _write_apart(connection, entries[:middle], bury)
-    second = await _write_apart(connection, entries[middle:], bury)
-    return Written(entries=len(entries), rows=first.rows + second.rows, buried=first.buried + second.buried)
 
 
 async def _part_forks(
