@@ -174,7 +174,7 @@ class Node:
         )
         self.writer = JournalWriter(
             journal=stores.journal,
-            sessions=stores.sessions,
+            live=stores.live,
             record=stores.record,
             ranks=self._ranks,
             wrote=self.metrics.journalled.inc,

@@ -18,7 +18,7 @@ from hub.domain.errors import StoreFailed, Unavailable
 from hub.domain.records import JournalEntry
 from hub.loops.bell import Bell
 from hub.loops.ranks import Ranks
-from hub.ports import JournalStore, RecordWriter, SessionStore
+from hub.ports import JournalStore, LiveData, RecordWriter
 
 logger = logging.getLogger("hub.loops.journal")
 
@@ -45,14 +45,14 @@ class JournalWriter:
         self,
         *,
         journal: JournalStore,
-        sessions: SessionStore,
+        live: LiveData,
         record: RecordWriter,
         ranks: Ranks,
         wrote: Callable[[int], None] = lambda entries: None,
         alarm: Callable[[str], None] = lambda what: None,
     ) -> None:
         self._journal = journal
-        self._sessions = sessions
+        self._live = live
         self._record = record
         self._ranks = ranks
         self._wrote = wrote
@@ -122,8 +122,10 @@ class JournalWriter:
         if not shards:
             return 0
         try:
-            known = await self._sessions.epochs_of(shards)
-            drained = await self._record.drain(list(known), self._read, epochs=known, bury=self._bury)
+            known = await self._live.epochs_of(shards)
+            drained = await self._record.drain(
+                list(known), self._read, epochs=known, now=self._epochs, bury=self._bury
+            )
         except StoreFailed as failure:
             if failure.reason and len(shards) == 1:
                 self._set_aside(shards[0], failure.reason)
@@ -167,6 +169,10 @@ class JournalWriter:
         found = await self._journal.read(cursors, _PAGE)
         self._dirty.update(shard for shard, entries in found.items() if len(entries) == _PAGE)
         return found
+
+    async def _epochs(self) -> dict[int, str]:
+        life = await self._live.look()
+        return {shard: epoch for shard, epoch in enumerate(life.epochs) if epoch} if life.whole else {}
 
     async def _bury(self, entry: JournalEntry, error: str) -> None:
         logger.error("journal_entry_buried", extra={"shard": entry.shard, "entry": entry.id, "error": error})

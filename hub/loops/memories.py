@@ -109,6 +109,7 @@ class Memories:
         """Those that have to wait or are refused: one session's must not keep those of the others from the
         record."""
         left: list[JournalEntry] = []
+        progress = self.progress
         over = {id for id, (session, _) in latest(entries).items() if not session.active}
         # What is over makes room for its customer's next session.
         entries = sorted(
@@ -134,8 +135,8 @@ class Memories:
                     parts += [part[len(part) // 2 :], part[: len(part) // 2]]
                 else:
                     left += part[0]
-        if len(left) < len(entries):
-            logger.info("memories_written", extra={"entries": len(entries) - len(left)})
+        if self.progress > progress:
+            logger.info("memories_written", extra={"entries": self.progress - progress})
         return left
 
     async def _bury(self, entry: JournalEntry, error: str) -> None:

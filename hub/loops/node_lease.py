@@ -2,7 +2,8 @@
 
 Liveness is a lease a node, not a write a connection, so idle sockets cost nothing. A node judges others only
 after it has itself renewed without a gap for a whole lease: otherwise an outage of the store would put
-everyone offline. One that finds its own lease gone announces all its connections again.
+everyone offline, and recovery would not wait for those whose leases ran out in it. One that finds its own
+lease gone announces all its connections again.
 """
 
 import asyncio
@@ -66,7 +67,8 @@ class NodeLease:
         how long (ms) until the next one can have run out."""
         lease = await self._presence.renew_lease(self._node, self._lease_ms)
         self._clock.learn(lease.now)
-        gap = lease.now - self._renewed_at > self._lease_ms
+        # Another's lease may be a beat older than this node's.
+        gap = lease.now - self._renewed_at > self._lease_ms - self._lease_ms // _BEATS_A_LEASE
         first = self._renewed_at == 0
         self._renewed_at = lease.now
         if gap or not lease.held or self._unbroken_since is None:
@@ -74,8 +76,9 @@ class NodeLease:
         # A store that is back on an older file knows of older leases only.
         known = {node: max(expiry, self._seen.get(node, 0)) for node, expiry in lease.nodes.items()}
         living = {node: expiry for node, expiry in known.items() if expiry > lease.now}
+        # Whoever was started just now has judged nobody yet, whatever the leases say.
+        self._seen |= known if first else living
         self.nodes = living
-        self._seen |= known
         self._ranks.update(living)
         if first or not lease.held:
             await self._presence.describe_node(self._node, self._facts)
@@ -83,6 +86,7 @@ class NodeLease:
             logger.warning("lease_lost", extra={"node": self._node})
             await self._announce_all()
         if lease.now - self._unbroken_since >= self._lease_ms:
+            self._seen = {node: expiry for node, expiry in self._seen.items() if expiry > lease.now}
             for node in known.keys() - living.keys() - {self._node}:
                 await self.bury(node)
         return self._next_expiry()
@@ -94,9 +98,8 @@ class NodeLease:
         return max(1, left) + self._ranks.of(0) * _STAGGER_MS
 
     def living(self) -> set[str]:
-        """The nodes whose last known lease has not run out, though the store may have forgotten them."""
-        now = self._clock.now()
-        self._seen = {node: expiry for node, expiry in self._seen.items() if expiry > now}
+        """The nodes that nobody could judge to be dead: the store may have forgotten them, or have been away
+        for longer than their leases."""
         return set(self._seen)
 
     async def bury(self, node: str) -> None:

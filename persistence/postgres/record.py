@@ -46,6 +46,9 @@ _SLACK_MS = 60_000
 Read = Callable[[dict[int, str]], Awaitable[dict[int, list[JournalEntry]]]]
 """Cursors per shard ('' for the beginning) → the entries behind them, oldest first."""
 
+Epochs = Callable[[], Awaitable[Mapping[int, str]]]
+"""The shards' epochs now; none while a restoration may be under way."""
+
 Bury = Callable[[JournalEntry, str], Awaitable[None]]
 """Puts away an entry that Postgres will never take, with the reason; maybe twice for the same entry."""
 
@@ -84,12 +87,14 @@ class PostgresRecord:
     # The journal
 
     async def drain(
-        self, shards: Sequence[int], read: Read, *, epochs: Mapping[int, str], bury: Bury
+        self, shards: Sequence[int], read: Read, *, epochs: Mapping[int, str], now: Epochs, bury: Bury
     ) -> DrainResult:
         """Write what `read` finds behind the cursors, in one transaction.
 
-        Shards without an epoch are left alone; a cursor of another epoch starts from the beginning. Raises
-        `StoreFailed` where Postgres is away or refuses for now: nothing has moved, or the reply was lost.
+        Shards without an epoch are left alone. A cursor of another epoch starts from the beginning if the
+        shard's epoch is still the same `now`, while the cursor is held: otherwise the record has left that
+        life behind, and what is restored into it is no word of what was committed in it. Raises `StoreFailed`
+        where Postgres is away or refuses for now: nothing has moved, or the reply was lost.
         """
         wanted = sorted(shard for shard in shards if epochs.get(shard))
         if not wanted:
@@ -102,11 +107,14 @@ class PostgresRecord:
                 skipped = frozenset(wanted).difference(row["shard"] for row in held)
                 # Held by another writer, or deleted by a person: the next drain makes sure.
                 self._ensured -= skipped
-                after = {
-                    row["shard"]: row["last_id"] if row["epoch"] == epochs[row["shard"]] else ""
-                    for row in held
-                }
-                found = {s: entries for s, entries in (await read(after)).items() if entries} if held else {}
+                after = {row["shard"]: row["last_id"] for row in held}
+                if elsewhere := [row["shard"] for row in held if row["epoch"] != epochs[row["shard"]]]:
+                    lives = await now()
+                    for shard in elsewhere:
+                        del after[shard]
+                        if lives.get(shard) == epochs[shard]:
+                            after[shard] = ""
+                found = {s: entries for s, entries in (await read(after)).items() if entries} if after else {}
                 before = {shard: cursor for shard, cursor in after.items() if cursor}
                 if not found:
                     return DrainResult(cursors=before, skipped=skipped)
@@ -283,9 +291,9 @@ async def _late(connection: Connection, entries: Sequence[JournalEntry]) -> froz
 async def _waiting(connection: Connection, entries: Sequence[JournalEntry]) -> frozenset[str]:
     """The sessions of customers who have another that is active, as far as is known here: it has ended, or
     they could not have booked, but only another node remembers that."""
-    behind, active, over = rows.rivals(entries)
+    active, over = rows.rivals(entries)
     blocked = await connection.fetch(_JOURNAL["blocked"], *active, *over) if active else []
-    return frozenset(behind.union(row["id"] for row in blocked))
+    return frozenset(row["id"] for row in blocked)
 
 
 async def _part_forks(

@@ -71,15 +71,12 @@ def versions(entries: Sequence[JournalEntry]) -> Columns:
     )
 
 
-def rivals(entries: Sequence[JournalEntry]) -> tuple[set[str], Columns, Columns]:
-    """Sessions that are behind an earlier one of their customer's; (session, customer, version) of those that
-    are active, and (session, version) of those that are over."""
+def rivals(entries: Sequence[JournalEntry]) -> tuple[Columns, Columns]:
+    """(session, customer, version) of those that are active, in the order of their booking, and (session,
+    version) of those that are over."""
     sessions = sorted((session for session, _ in latest(entries).values()), key=attrgetter("created_at"))
-    active = [session for session in sessions if session.active]
-    first = {session.customer_id: session.id for session in reversed(active)}
     return (
-        {session.id for session in active if first[session.customer_id] != session.id},
-        _columns([(s.id, s.customer_id, s.version) for s in active]),
+        _columns([(s.id, s.customer_id, s.version) for s in sessions if s.active]),
         _columns([(s.id, s.version) for s in sessions if not s.active]) or ((), ()),
     )
 

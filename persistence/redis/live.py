@@ -45,6 +45,11 @@ class RedisLive:
         (seconds, micros), mark = await self._client.calls([("TIME",), ("GET", keys.RUN)])
         return int(seconds) * 1000 + int(micros) // 1000, mark
 
+    async def epochs_of(self, shards: Sequence[int]) -> dict[int, str]:
+        """Of those that have one."""
+        found = await self._client.calls([("GET", keys.epoch(shard)) for shard in shards])
+        return {shard: epoch for shard, epoch in zip(shards, found, strict=True) if epoch}
+
     async def landed(self) -> None:
         """Whoever has a commit on its way knows what became of it, or will ask again."""
         await self._client.landed()

@@ -246,11 +246,6 @@ class RedisSessions:
         commands = [("GET", keys.epoch(shard)) for shard in range(self.shards)]
         return await self._client.calls(commands)
 
-    async def epochs_of(self, shards: Sequence[int]) -> dict[int, str]:
-        """Of those that have one."""
-        found = await self._client.calls([("GET", keys.epoch(shard)) for shard in shards])
-        return {shard: epoch for shard, epoch in zip(shards, found, strict=True) if epoch}
-
 
 def _plan(snapshot: Snapshot, decision: Decision, before: Footprint, after: Footprint) -> dict[str, Any]:
     session = decision.session

@@ -81,6 +81,32 @@ async def test_an_older_file_gives_nobody_what_another_has(cluster: Cluster) -> 
         await ben.offer(again)
 
 
+async def test_after_an_outage_longer_than_a_lease_all_are_asked_what_they_remember(
+    cluster: Cluster,
+) -> None:
+    """Nobody could renew a lease; the one who knows of the accept is the last to come."""
+    here, *others = cluster.nodes
+    async with scene(cluster) as people:
+        ana, ben = [ear.actor for ear in await people.mechanics(2, here)]
+        ana.network = replace(ana.network, urls=[here.url])
+        ben.network = replace(ben.network, urls=[node.url for node in others])
+        session = await people.customer().book()
+        await cluster.recorded()
+        older = cluster.keep_valkey_file()
+        await cluster.set_read_only(True)
+        assert await ana.answer("accept", session["id"])
+        here.postgres.blackhole()
+        await cluster.kill_valkey()
+        cluster.bring_back(older)
+        await cluster.set_read_only(False)
+        await asyncio.sleep(2 * LEASE_S)
+        await cluster.revive_valkey()
+        bens = asyncio.create_task(ben.answer("accept", session["id"]))
+        await asyncio.sleep(LEASE_S)
+        await here.postgres.heal()
+        assert await bens is None
+
+
 async def test_what_was_decided_before_a_flush_is_not_committed_after_it(cluster: Cluster) -> None:
     """A booking's commit is held up while the same customer books elsewhere; the flush forgets her claim, and
     nobody else is there to restore it before the commit comes."""

@@ -33,7 +33,7 @@ class Node:
         office.dispatcher._on_commit = self.kept.keep
         self.writer = JournalWriter(
             journal=self.bench.journal,
-            sessions=self.bench.sessions,
+            live=self.bench.live,
             record=self.record,
             ranks=Ranks(name, SHARDS),
             alarm=self.alarms.append,

@@ -37,7 +37,7 @@ class Workshop:
     def another(self, journal: RedisJournal) -> JournalWriter:
         return JournalWriter(
             journal=journal,
-            sessions=self.bench.sessions,
+            live=self.bench.live,
             record=self.record,
             ranks=Ranks("n1", SHARDS),
             alarm=self.alarms.append,

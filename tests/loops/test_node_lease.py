@@ -2,22 +2,26 @@
 
 import asyncio
 
+from hub.clock import StoreClock
 from hub.domain.model import Status
 from hub.loops.node_lease import NodeLease
 from hub.loops.ranks import Ranks
+from hub.ports import Clock
 from persistence.redis import keys
 from tests.dispatch.office import Office
 from tests.dispatch.test_moving_targets import now, wish_for
 from tests.domain.samples import ANA
 from tests.loops.test_sweeper import ManualClock
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
 from tests.redis.bench import SHARDS, Bench
 
 LEASE_MS = 60_000
 STAGGER_MS = 200
 
 
-def lease_of(office: Office, now: int, node: str = "living", *, lease_ms: int = LEASE_MS) -> NodeLease:
+def lease_of(
+    office: Office, now: int, node: str = "living", *, lease_ms: int = LEASE_MS, clock: Clock | None = None
+) -> NodeLease:
     async def nothing() -> None:
         """There are no sockets."""
 
@@ -26,7 +30,7 @@ def lease_of(office: Office, now: int, node: str = "living", *, lease_ms: int = 
         facts={"host": "here"},
         dispatcher=office.dispatcher,
         ranks=Ranks(node, SHARDS),
-        clock=ManualClock(now),
+        clock=clock or ManualClock(now),
         lease_ms=lease_ms,
         grace_ms=1_000,
         announce_all=nothing,
@@ -88,3 +92,33 @@ async def test_older_leases_bury_nobody_who_was_seen_to_live_since(bench: Bench,
 
     assert await bench.presence.connections_of("other") == {"phone": ANA}
     assert "other" in judge.nodes
+
+
+async def test_whoever_could_not_renew_is_not_taken_for_dead(bench: Bench, office: Office) -> None:
+    """The store was away for longer than a lease: recovery has to wait for those who lived before."""
+    judge = lease_of(office, await bench.now(), lease_ms=200, clock=StoreClock())
+    expiry = (await bench.presence.renew_lease("other", 200)).nodes["other"]
+    await judge.step()
+    await until(lambda: later_than(bench, expiry + 200))
+
+    await judge.step()
+    assert judge.living() == {"living", "other"}
+    assert await bench.raw.zscore(keys.NODES, "other") is not None
+
+    async with asyncio.timeout(PATIENCE_S):
+        while "other" in judge.living():
+            await judge.step()
+    assert await bench.now() >= expiry + 400
+    assert await bench.raw.zscore(keys.NODES, "other") is None
+
+
+async def test_whoever_was_just_started_has_judged_nobody(bench: Bench, office: Office) -> None:
+    await bench.presence.renew_lease("other", 0)
+    await bench.next_ms()
+    newcomer = lease_of(office, await bench.now())
+    await newcomer.step()
+    assert newcomer.living() == {"living", "other"}
+
+
+async def later_than(bench: Bench, moment: int) -> bool:
+    return await bench.now() > moment

@@ -42,7 +42,7 @@ class House:
         self.record = PostgresRecord(postgres, orphan_ms=ORPHAN_MS)
         ranks = Ranks("n1", SHARDS)
         self.writer = JournalWriter(
-            journal=self.bench.journal, sessions=self.bench.sessions, record=self.record, ranks=ranks
+            journal=self.bench.journal, live=self.bench.live, record=self.record, ranks=ranks
         )
         self.reconciler = self.another()
 

@@ -1,7 +1,7 @@
 """Recovery over a real Valkey and a real Postgres: what was answered stands, whatever Redis forgot."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from hub.domain import commands as cmd
 from hub.domain.epoch import VERSION_GAP, lost_since, new_epoch
 from hub.domain.errors import Unavailable
 from hub.domain.footprint import footprint
-from hub.domain.ids import new_id, new_session_id
+from hub.domain.ids import new_id, new_session_id, shard_of_user
 from hub.domain.model import AssignmentStatus, RoutingType, Session, SessionStatus
 from hub.domain.records import FORK, JournalEntry
 from hub.loops.restorer import Restorer
@@ -538,6 +538,39 @@ async def test_an_accept_that_only_a_suspended_node_knew_stands_while_nobody_wen
         await one.bench.raw.zscore(keys.open_requests(one.bench.shard(session)), session.assignment_id)
         is None
     )
+
+
+async def test_what_is_drained_while_others_restore_says_nothing_of_the_earlier_life(
+    one: Node, two: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is restored into its journal comes later than all that was committed in it."""
+    file, live = File(one.bench), one.bench.live
+    offered = await one.office.book(asked=wish(online(ANA)))
+    shard = one.bench.shard(offered)
+    session = await one.office.book(
+        next(customer for customer in iter(new_id, "") if shard_of_user(customer, SHARDS) == shard)
+    )
+    await one.recorded()
+    await file.keep()
+    await one.office.execute(offered.id, cmd.Notified(f"phone-of-{ANA}", offered.created_at))
+    await one.recorded()
+    accepted = await two.office.execute(session.id, cmd.Accept(mechanic_id=BEN))
+    await file.bring_back()
+    begin = live.begin
+
+    async def drained_before(run: str, epochs: Mapping[int, str]) -> None:
+        await two.writer.flush()
+        for number, (epoch, cursor) in (await two.record.cursors()).items():
+            two.kept.recorded(number, epoch, cursor or "0")
+        await begin(run, epochs)
+
+    monkeypatch.setattr(live, "begin", drained_before)
+    await alone(one)
+    await together(two)
+
+    now = await one.found(session)
+    assert (now.mechanic_id, now.version) == (BEN, accepted.version + VERSION_GAP)
+    assert "accepted" in {event.type for event in (await one.record.events(session.id)).values()}
 
 
 async def test_where_others_went_on_the_memory_is_kept_with_an_alarm(one: Node, two: Node) -> None:

@@ -46,8 +46,17 @@ class Journal:
     async def bury(self, entry: JournalEntry, error: str) -> None:
         self.buried.append((entry.id, error))
 
-    async def drain(self, shards: Sequence[int] = (0, 1), epochs: dict[int, str] | None = None) -> Any:
-        return await self.record.drain(shards, self.read, epochs=epochs or EPOCHS, bury=self.bury)
+    async def drain(
+        self, shards: Sequence[int] = (0, 1), epochs: dict[int, str] | None = None, **changes: Any
+    ) -> Any:
+        """`changes`: what `drain` is told instead."""
+        known = epochs or EPOCHS
+
+        async def now() -> dict[int, str]:
+            return known
+
+        told = {"read": self.read, "epochs": known, "now": now, "bury": self.bury, **changes}
+        return await self.record.drain(shards, **told)
 
 
 def _number(entry_id: str) -> int:

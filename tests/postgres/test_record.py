@@ -18,7 +18,7 @@ from hub.domain.records import FORK, JournalEntry
 from persistence.postgres.pool import Postgres
 from persistence.postgres.record import PostgresRecord, Read
 from tests.postgres.databases import Connection
-from tests.postgres.journal import EPOCHS, NOW, ORPHAN_MS, Journal, accepted, booking, ended, event, step
+from tests.postgres.journal import NOW, ORPHAN_MS, Journal, accepted, booking, ended, event, step
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ async def test_nothing_moves_where_an_entry_cannot_be_buried(
         raise StoreFailed("Redis does not answer", maybe_done=True)
 
     with pytest.raises(StoreFailed):
-        await record.drain([0], journal.read, epochs=EPOCHS, bury=refuse)
+        await journal.drain([0], bury=refuse)
     assert await connection.fetchval("select count(*) from sessions") == 0
     assert await connection.fetchval("select last_id from journal_cursor") == ""
 
@@ -227,6 +227,20 @@ async def test_ending_one_and_booking_the_next_in_one_batch(journal: Journal, co
     await journal.drain()
     active = await connection.fetch("select id::text from sessions where status = 'pending'")
     assert [row["id"] for row in active] == [third.id]
+
+
+async def test_what_the_record_knows_to_be_over_keeps_nobody_waiting(
+    journal: Journal, record: PostgresRecord, connection: Connection
+) -> None:
+    """A node that comes late remembers an accept, and the same customer's next booking."""
+    first = booking()
+    second = booking(first.customer_id, created_at=first.created_at + 1)
+    await record.write([journal.add(ended(accepted(first, new_id())))], bury=journal.bury)
+    entries = [journal.add(accepted(first, new_id())), journal.add(second)]
+    assert (await record.write(entries, bury=journal.bury)).waiting == frozenset()
+    assert (await record.write(entries, bury=journal.bury)).waiting == frozenset()
+    active = await connection.fetch("select id::text from sessions where status = 'pending'")
+    assert [row["id"] for row in active] == [second.id]
 
 
 async def test_a_second_active_session_waits_for_the_first_to_end(
@@ -276,9 +290,7 @@ async def test_two_writers_at_once_one_writes_and_one_skips(
 
         return paused
 
-    first = asyncio.create_task(
-        journal.record.drain([0], pausing(journal.read), epochs=EPOCHS, bury=journal.bury)
-    )
+    first = asyncio.create_task(journal.drain([0], read=pausing(journal.read)))
     await reading.wait()
     other = Journal(PostgresRecord(postgres, orphan_ms=ORPHAN_MS))
     other.streams = journal.streams
@@ -305,6 +317,25 @@ async def test_a_cursor_of_another_epoch_starts_again(journal: Journal, connecti
     cursor = await connection.fetchrow("select epoch, last_id from journal_cursor")
     assert tuple(cursor or ()) == ("second", reborn.id)
     assert await connection.fetchval("select count(*) from sessions") == 3
+
+
+async def test_a_life_that_the_record_has_left_behind_is_not_drained(
+    journal: Journal, record: PostgresRecord, connection: Connection
+) -> None:
+    """Whoever restores has begun the next one here, and will in the store, or has by now."""
+    kept = journal.add(booking(), shard=1)
+    journal.add(booking())
+    await journal.drain([0])
+    await record.begin({0: "second"})
+    for lives in ({}, {0: "second", 1: "first"}):
+
+        async def now(lives: dict[int, str] = lives) -> dict[int, str]:
+            return lives
+
+        result = await journal.drain(now=now)
+        assert (result.cursors, result.skipped) == ({1: kept.id}, frozenset())
+    assert journal.asked[1:] == [{1: ""}, {1: kept.id}]
+    assert await record.cursors() == {0: ("second", ""), 1: ("first", kept.id)}
 
 
 async def test_a_shard_without_an_epoch_is_left_alone(journal: Journal) -> None:
@@ -339,7 +370,7 @@ async def test_a_lost_connection_moves_nothing(journal: Journal, connection: Con
         return await journal.read(after)
 
     with pytest.raises(StoreFailed) as failure:
-        await journal.record.drain([0], cut, epochs=EPOCHS, bury=journal.bury)
+        await journal.drain([0], read=cut)
     assert failure.value.maybe_done
     assert await connection.fetchval("select count(*) from sessions") == 0
     assert (await journal.drain([0])).entries == 1

@@ -43,17 +43,22 @@ where c.shard = r.shard
 select shard, epoch from journal_cursor where shard = any ($1::integer[]) order by shard for share
 
 -- name: blocked
--- $1 sessions, $2 customers, $3 versions; $4 sessions that the same batch ends, $5 versions of that. Those that would
--- be their customer's second active one.
-select r.id::text
-from unnest($1::uuid[], $2::uuid[], $3::bigint[]) as r (id, customer_id, version)
-where exists (
-  select from sessions s
-  where s.customer_user_id = r.customer_id and s.id <> r.id and s.status in ('pending', 'waiting', 'live', 'scheduled')
-    and not exists (
-      select from unnest($4::uuid[], $5::bigint[]) as e (id, version) where e.id = s.id and e.version > s.version
-    )
-) and not exists (select from sessions k where k.id = r.id and k.version >= r.version)
+-- $1 sessions, $2 customers, $3 versions, in the order of booking; $4 sessions that the same batch ends, $5 versions of
+-- that. Those that would be their customer's second active one. What the record has as new is no news of it.
+with news as (
+  select r.* from unnest($1::uuid[], $2::uuid[], $3::bigint[]) with ordinality as r (id, customer_id, version, place)
+  where not exists (select from sessions k where k.id = r.id and k.version >= r.version)
+)
+select r.id::text from news r
+where exists (select from news e where e.customer_id = r.customer_id and e.place < r.place)
+  or exists (
+    select from sessions s
+    where s.customer_user_id = r.customer_id and s.id <> r.id
+      and s.status in ('pending', 'waiting', 'live', 'scheduled')
+      and not exists (
+        select from unnest($4::uuid[], $5::bigint[]) as o (id, version) where o.id = s.id and o.version > s.version
+      )
+  )
 
 -- name: forks
 -- $1 positions, $2 session ids, $3 versions, $4 commands; the positions that disagree with the row of their version
