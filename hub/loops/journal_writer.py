@@ -29,6 +29,9 @@ _SKIPPED_S = 0.01
 _EVERY_S = 0.02
 """What is committed meanwhile shares one transaction: at fifty commits a second one each took a third of a
 node's time, and Postgres as much. Whoever comes after a pause does not wait."""
+_HANDS = 2
+"""Transactions at once where much waits, since one is read while Postgres is at the other: a fifth more rows
+a second on two cores."""
 _ALARM_AT = 6
 _ALARM_EVERY = 10
 
@@ -76,14 +79,20 @@ class JournalWriter:
             await self._bell.wait(min(next_look - loop.time(), _POLL_S))
             self._dirty.update(s for s, refusal in self._aside.items() if refusal.again_at <= loop.time())
             try:
-                if loop.time() >= next_poll:
-                    next_poll = loop.time() + _POLL_S
-                    self._mark(await self._journal.waiting(self._ranks.first()))
-                while self._dirty:
+                much = False
+                while True:
+                    if loop.time() >= next_poll:
+                        next_poll = loop.time() + _POLL_S
+                        waiting = await self._journal.waiting(self._ranks.first())
+                        self._mark(waiting)
+                        much = much or sum(waiting.values()) >= _PAGE
+                    if not self._dirty:
+                        break
                     await asyncio.sleep(self._next_at - loop.time())
                     self._next_at = loop.time() + _EVERY_S
-                    if await self.step() >= _PAGE:
-                        self._next_at = 0.0  # there is more than one transaction's worth
+                    # Nothing is written while another node is at it, and as much may be left then.
+                    if (written := await self.step(_HANDS if much else 1)) and (much := written >= _PAGE):
+                        self._next_at = 0.0
                 failures = 0
             except Unavailable as error:
                 failures += 1
@@ -95,12 +104,21 @@ class JournalWriter:
                 self._alarm("journal_failed")
                 await asyncio.sleep(1)
 
-    async def step(self) -> int:
-        """Write one page of every shard that has something; how many entries were written.
+    async def step(self, hands: int = 1) -> int:
+        """Write one page of every shard that has something, in so many transactions at once; how many entries
+        were written.
 
         Raises `Unavailable` where a store is away; where the record refuses a shard, it is set aside."""
         suspects = self._dirty & self._aside.keys()
-        written = await self._write(sorted(self._dirty - suspects))
+        shards = sorted(self._dirty - suspects)
+        parts = await asyncio.gather(
+            *(self._write(shards[hand::hands]) for hand in range(hands)), return_exceptions=True
+        )
+        written = 0
+        for part in parts:
+            if isinstance(part, BaseException):
+                raise part
+            written += part
         for shard in sorted(suspects):
             written += await self._write([shard])
         self._wrote(written)

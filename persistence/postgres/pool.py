@@ -69,6 +69,7 @@ class Postgres:
                 timeout=_CONNECT_S,
                 command_timeout=_COMMAND_S,
                 server_settings={"application_name": "hub"},
+                reset=_leave,
             )
 
     async def close(self) -> None:
@@ -149,6 +150,11 @@ class Postgres:
     ) -> list[asyncpg.Record]:
         async with self.connection() as connection:
             return await connection.fetch(query, *arguments, timeout=patience_s)
+
+
+async def _leave(connection: Connection) -> None:
+    """Nobody sets anything on one of the pool's connections that outlives a transaction, and asyncpg's way to
+    make sure would cost everyone a round trip."""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ A drain is one transaction, cursors included: what it has written is exactly wha
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import asyncpg
 from msgspec import Struct
@@ -19,6 +20,7 @@ from persistence.postgres.query_files import load
 
 _JOURNAL = load("journal")
 _RECORD = load("record")
+_LOCK_CURSORS = f"with limits as materialized ({_JOURNAL['limits']})\n{_JOURNAL['lock_cursors']}"
 _BY_ID = f"{_RECORD['sessions']}\n{_RECORD['of_id']}"
 _ACTIVE = f"{_RECORD['sessions']}\n{_RECORD['active']}"
 _BY_IDS = f"{_RECORD['sessions']}\n{_RECORD['of_ids']}"
@@ -96,36 +98,49 @@ class PostgresRecord:
         life behind, and what is restored into it is no word of what was committed in it. Raises `StoreFailed`
         where Postgres is away or refuses for now: nothing has moved, or the reply was lost.
         """
-        wanted = sorted(shard for shard in shards if epochs.get(shard))
-        if not wanted:
+        known = {shard: epochs[shard] for shard in sorted(shards) if epochs.get(shard)}
+        if not known:
             return DrainResult()
         async with self._postgres.connection() as connection:
-            await self._ensure_cursors(connection, wanted, epochs)
-            async with connection.transaction():
-                await connection.execute(_JOURNAL["limits"])
-                held = await connection.fetch(_JOURNAL["lock_cursors"], wanted)
-                skipped = frozenset(wanted).difference(row["shard"] for row in held)
-                # Held by another writer, or deleted by a person: the next drain makes sure.
-                self._ensured -= skipped
-                after = {row["shard"]: row["last_id"] for row in held}
-                if elsewhere := [row["shard"] for row in held if row["epoch"] != epochs[row["shard"]]]:
-                    lives = await now()
-                    for shard in elsewhere:
-                        del after[shard]
-                        if lives.get(shard) == epochs[shard]:
-                            after[shard] = ""
-                found = {s: entries for s, entries in (await read(after)).items() if entries} if after else {}
-                before = {shard: cursor for shard, cursor in after.items() if cursor}
-                if not found:
-                    return DrainResult(cursors=before, skipped=skipped)
-                written = await self._write(connection, [e for part in found.values() for e in part], bury)
-                moved = {shard: entries[-1].id for shard, entries in found.items()}
-                await connection.execute(
-                    _JOURNAL["move_cursors"],
-                    list(moved),
-                    [epochs[shard] for shard in moved],
-                    list(moved.values()),
-                )
+            await self._ensure_cursors(connection, known)
+            try:
+                return await self._drain(connection, known, read, now, partial(_write, bury=bury))
+            except DATA_ERRORS:
+                # Rare: to be ready for it would cost every drain a savepoint.
+                return await self._drain(connection, known, read, now, partial(_write_apart, bury=bury))
+
+    async def _drain(
+        self,
+        connection: Connection,
+        epochs: Mapping[int, str],
+        read: Read,
+        now: Epochs,
+        write: Callable[[Connection, Sequence[JournalEntry]], Awaitable[Written]],
+    ) -> DrainResult:
+        async with connection.transaction():
+            held = await connection.fetch(_LOCK_CURSORS, list(epochs))
+            skipped = frozenset(epochs).difference(row["shard"] for row in held)
+            # Held by another writer, or deleted by a person: the next drain makes sure.
+            self._ensured -= skipped
+            after = {row["shard"]: row["last_id"] for row in held}
+            if elsewhere := [row["shard"] for row in held if row["epoch"] != epochs[row["shard"]]]:
+                lives = await now()
+                for shard in elsewhere:
+                    del after[shard]
+                    if lives.get(shard) == epochs[shard]:
+                        after[shard] = ""
+            found = {s: entries for s, entries in (await read(after)).items() if entries} if after else {}
+            before = {shard: cursor for shard, cursor in after.items() if cursor}
+            if not found:
+                return DrainResult(cursors=before, skipped=skipped)
+            written = await write(connection, [entry for part in found.values() for entry in part])
+            moved = {shard: entries[-1].id for shard, entries in found.items()}
+            await connection.execute(
+                _JOURNAL["move_cursors"],
+                list(moved),
+                [epochs[shard] for shard in moved],
+                list(moved.values()),
+            )
         return DrainResult(
             entries=written.entries,
             rows=written.rows,
@@ -149,38 +164,16 @@ class PostgresRecord:
             entries = [entry for entry in entries if (entry.shard, entry.epoch) not in late]
             waiting = await _waiting(connection, entries)
             ready = [entry for entry in entries if entry.session_id not in waiting]
-            written = await self._write(connection, ready, bury)
+            written = await _write_apart(connection, ready, bury)
         return WriteResult(
             entries=written.entries, rows=written.rows, buried=written.buried, waiting=waiting, late=late
         )
 
-    async def _ensure_cursors(
-        self, connection: Connection, shards: Sequence[int], epochs: Mapping[int, str]
-    ) -> None:
-        missing = [shard for shard in shards if shard not in self._ensured]
+    async def _ensure_cursors(self, connection: Connection, epochs: Mapping[int, str]) -> None:
+        missing = [shard for shard in epochs if shard not in self._ensured]
         if missing:
             await connection.execute(_JOURNAL["ensure_cursors"], missing, [epochs[s] for s in missing])
             self._ensured.update(missing)
-
-    async def _write(self, connection: Connection, entries: Sequence[JournalEntry], bury: Bury) -> Written:
-        """Halves what Postgres refuses for its data until the entries at fault stand alone."""
-        try:
-            async with connection.transaction():
-                sound, forks = await _part_forks(connection, entries)
-                changed = await _insert(connection, sound)
-        except DATA_ERRORS as error:
-            if len(entries) == 1:
-                await bury(entries[0], describe(error))
-                return Written(entries=1, buried=1)
-            middle = len(entries) // 2
-            first = await self._write(connection, entries[:middle], bury)
-            second = await self._write(connection, entries[middle:], bury)
-            return Written(
-                entries=len(entries), rows=first.rows + second.rows, buried=first.buried + second.buried
-            )
-        for entry in forks:
-            await bury(entry, FORK)
-        return Written(entries=len(entries), rows=changed, buried=len(forks))
 
     # Reading back
 
@@ -294,6 +287,29 @@ async def _waiting(connection: Connection, entries: Sequence[JournalEntry]) -> f
     active, over = rows.rivals(entries)
     blocked = await connection.fetch(_JOURNAL["blocked"], *active, *over) if active else []
     return frozenset(row["id"] for row in blocked)
+
+
+async def _write(connection: Connection, entries: Sequence[JournalEntry], bury: Bury) -> Written:
+    sound, forks = await _part_forks(connection, entries)
+    changed = await _insert(connection, sound)
+    for entry in forks:
+        await bury(entry, FORK)
+    return Written(entries=len(entries), rows=changed, buried=len(forks))
+
+
+async def _write_apart(connection: Connection, entries: Sequence[JournalEntry], bury: Bury) -> Written:
+    """Halves what Postgres refuses for its data until the entries at fault stand alone."""
+    try:
+        async with connection.transaction():
+            return await _write(connection, entries, bury)
+    except DATA_ERRORS as error:
+        if len(entries) == 1:
+            await bury(entries[0], describe(error))
+            return Written(entries=1, buried=1)
+    middle = len(entries) // 2
+    first = await _write_apart(connection, entries[:middle], bury)
+    second = await _write_apart(connection, entries[middle:], bury)
+    return Written(entries=len(entries), rows=first.rows + second.rows, buried=first.buried + second.buried)
 
 
 async def _part_forks(

@@ -1,14 +1,18 @@
 """A session as the readable fields of a Redis hash, and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
-from msgspec.structs import astuple
+from msgspec.structs import astuple, fields
 
 from hub.domain.model import Session, Wave
 
 FIELDS = Session.__struct_fields__
+_DEFAULTS = tuple(field.default for field in fields(Session))
+_WORDED = frozenset({"is_urgent", "wait_if_offline", "waves"})
+"""Fields that are neither text nor a number."""
 _NOTHING = (None,) * len(FIELDS)
 
 
@@ -30,12 +34,36 @@ def fields_of(session: Session) -> dict[str, str]:
     return {name: text for name in FIELDS if (text := _text(getattr(session, name))) is not None}
 
 
-def lean_fields(session: Session) -> list[str | int]:
-    """[field, value, …] of what is not the default, which need not be there to be read again."""
-    values = msgspec.to_builtins(session)
-    if session.waves:
-        values["waves"] = _text(session.waves)
-    return [part for name, value in values.items() for part in (name, "1" if value is True else value)]
+def parted_fields(sessions: Sequence[Session]) -> tuple[list[str], list[tuple[str, ...]]]:
+    """([field, value, …] that all have in common, the same of what each has besides). What is a default need
+    not be there to be read again. By columns, which costs half of looking at every session's fields."""
+    common: list[str] = []
+    besides: list[Iterable[Any]] = []
+    gaps = False
+    for name, default, column in zip(
+        FIELDS, _DEFAULTS, zip(*map(astuple, sessions), strict=True), strict=True
+    ):
+        first = column[0]
+        if column.count(first) == len(column):
+            if first != default and (text := _text(first)) is not None:
+                common += (name, text)
+        else:
+            gapped = None in column
+            besides += (repeat(name), map(_text if gapped or name in _WORDED else str, column))
+            gaps = gaps or gapped
+    if not besides:
+        return common, [()] * len(sessions)
+    own = list(zip(*besides, strict=False))
+    return common, list(map(_filled, own)) if gaps else own
+
+
+def _filled(pairs: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(
+        part
+        for name, text in zip(pairs[::2], pairs[1::2], strict=True)
+        if text is not None
+        for part in (name, text)
+    )
 
 
 def changes(before: Session | None, after: Session) -> tuple[list[str], list[str]]:

@@ -35,10 +35,10 @@ class RedisJournal:
             for s, reply in zip(shards, replies, strict=True)
         }
 
-    async def waiting(self, shards: Sequence[int]) -> list[int]:
-        """Those of the shards that have entries."""
+    async def waiting(self, shards: Sequence[int]) -> dict[int, int]:
+        """Those of the shards that have entries, and how many."""
         lengths = await self._client.calls([("XLEN", keys.journal(shard)) for shard in shards])
-        return [shard for shard, length in zip(shards, lengths, strict=True) if length]
+        return {shard: length for shard, length in zip(shards, lengths, strict=True) if length}
 
     async def trim(self, cursors: dict[int, str], epochs: Mapping[int, str]) -> None:
         """Drop what the record has, the cursor's own entry included, and tell the nodes that kept copies of

@@ -11,7 +11,7 @@ from hub.domain.model import FINISHED_KEYS_LIVE_MS, AssignmentStatus, Session, S
 from hub.domain.records import Life, Restoration, Restored
 from persistence.redis import keys, scripts
 from persistence.redis.client import Argument, RedisClient
-from persistence.redis.codec import changes, lean_fields, session_from
+from persistence.redis.codec import parted_fields, session_from
 
 _SCAN_COUNT = 500
 _SESSIONS = "hub:{*}:session:*"
@@ -163,9 +163,12 @@ async def _enter_in(
     places = [keys.deadlines(shard), keys.open_requests(shard), keys.journal(shard)]
     for each, _ in wanted:
         places += keys.session(shard, each.session.id), keys.active(shard, each.session.customer_id)
-    patterns = _Patterns()
-    items = [_item(each, known, unknown, places, shard, patterns) for each, known in wanted]
-    plan = {"prefix": keys.session(shard, ""), "items": items}
+    kinds, parts = _parted([each.session for each, _ in wanted])
+    items = [
+        _item(each, known, unknown, places, shard, *part)
+        for (each, known), part in zip(wanted, parts, strict=True)
+    ]
+    plan = {"prefix": keys.session(shard, ""), "kinds": kinds, "items": items}
     answer: list[str] = await client.run(scripts.RESTORE, places, _msgpack.encode(plan))
     return answer
 
@@ -179,8 +182,8 @@ class _Item(msgspec.Struct, kw_only=True, omit_defaults=True):
     knew: int
     session: str
     assignment: str
-    like: int | None = None
-    set: Sequence[str | int]
+    kind: int
+    set: Sequence[str]
     claim: bool = False
     deadlines: list[str] = []
     none: list[str] = []
@@ -192,24 +195,23 @@ class _Item(msgspec.Struct, kw_only=True, omit_defaults=True):
     leave: int | None = None
 
 
-class _Patterns:
-    """Sessions of one state have most fields in common: one of them is told whole, of others what differs."""
-
-    def __init__(self) -> None:
-        self._told: dict[tuple[SessionStatus, AssignmentStatus], tuple[int, Session]] = {}
-        self._number = 0
-
-    def fields(self, session: Session) -> tuple[int | None, Sequence[str | int]]:
-        """(number of the one that it is told apart from, [field, value, …])."""
-        self._number += 1
-        state = session.status, session.assignment_status
-        if pattern := self._told.get(state):
-            like, known = pattern
-            write, drop = changes(known, session)
-            if not drop:
-                return like, write
-        self._told[state] = self._number, session
-        return None, lean_fields(session)
+def _parted(sessions: Sequence[Session]) -> tuple[list[list[str]], list[tuple[int, Sequence[str]]]]:
+    """Sessions of one state have most fields in common: what those of a kind have, and for every session the
+    number of its kind and the fields that it has besides, which are the same for all of a kind."""
+    by_state: dict[tuple[SessionStatus, AssignmentStatus], list[int]] = {}
+    for position, session in enumerate(sessions):
+        by_state.setdefault((session.status, session.assignment_status), []).append(position)
+    kinds: list[list[str]] = []
+    parts: dict[int, tuple[int, Sequence[str]]] = {}
+    for positions in by_state.values():
+        common, besides = parted_fields([sessions[position] for position in positions])
+        numbers: dict[Sequence[str], int] = {}
+        for position, own in zip(positions, besides, strict=True):
+            if (names := own[::2]) not in numbers:
+                kinds.append(common)
+                numbers[names] = len(kinds)
+            parts[position] = numbers[names], own
+    return kinds, [parts[position] for position in range(len(sessions))]
 
 
 def _item(
@@ -218,12 +220,12 @@ def _item(
     unknown: int,
     places: list[str],
     shard: int,
-    patterns: _Patterns,
+    kind: int,
+    own: Sequence[str],
 ) -> _Item:
     """Adds to the places what few need."""
     session = wanted.session
     marks = footprint(session)
-    like, fields = patterns.fields(session)
     item = _Item(
         version=session.version,
         recorded=wanted.recorded,
@@ -231,8 +233,8 @@ def _item(
         knew=known.version if known else unknown,
         session=session.id,
         assignment=session.assignment_id,
-        like=like,
-        set=fields,
+        kind=kind,
+        set=own,
         claim=marks.claim,
         deadlines=scored(marks.deadlines.items()),
         open=marks.open_at,

@@ -102,7 +102,7 @@ async def test_a_node_freezes_with_the_cursors_in_its_hands(cluster: Cluster) ->
     """Its transaction, which Postgres cannot know to be lost, keeps others from the shard for 5 s at most."""
     async with scene(cluster) as people:
         mia = people.customer()
-        traps = [node.postgres.trap(b"RELEASE SAVEPOINT") for node in cluster.nodes]
+        traps = [node.postgres.trap(uuid.UUID(mia.id).bytes) for node in cluster.nodes]
         booking = asyncio.create_task(mia.book())
         frozen = cluster.nodes[await first(*(trap.wait() for trap in traps))]
         frozen.signal(signal.SIGSTOP)

@@ -10,6 +10,7 @@ import pytest_asyncio
 from hub.domain.errors import StoreFailed
 from hub.domain.ids import new_id, shard_of_user
 from hub.domain.model import Session
+from hub.domain.records import JournalEntry
 from hub.loops.journal_writer import JournalWriter
 from hub.loops.ranks import Ranks
 from persistence.postgres.pool import Postgres
@@ -180,3 +181,23 @@ async def test_a_trim_that_fails_is_made_up_for(workshop: Workshop) -> None:
     await workshop.another(Failing(workshop.bench.client, SHARDS)).flush()
     assert await workshop.recorded(session)
     assert await workshop.waiting(2) == 0
+
+
+async def test_where_much_waits_one_part_does_not_wait_for_the_other(workshop: Workshop) -> None:
+    last = {}
+    for shard in (0, 1):
+        for _ in range(250):
+            last[shard] = await workshop.booked(shard)
+    written = asyncio.Event()
+
+    class Waiting(RedisJournal):
+        async def read(self, after: dict[int, str], limit: int) -> dict[int, list[JournalEntry]]:
+            if 0 in after:
+                await written.wait()
+            return await super().read(after, limit)
+
+    async with running(workshop.another(Waiting(workshop.bench.client, SHARDS))):
+        await until(lambda: workshop.recorded(last[1]))
+        assert not await workshop.recorded(last[0])
+        written.set()
+        await until(lambda: workshop.recorded(last[0]))

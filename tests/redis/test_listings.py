@@ -7,7 +7,7 @@ from hub.domain import commands as cmd
 from hub.domain.errors import Recovering
 from hub.domain.footprint import footprint
 from hub.domain.ids import new_id, new_session_id
-from hub.domain.model import Session
+from hub.domain.model import Session, Wave
 from hub.domain.records import Restoration
 from persistence.redis import keys
 from persistence.redis.codec import session_from
@@ -314,12 +314,19 @@ async def test_what_ended_since_makes_room_for_the_next(bench: Bench) -> None:
 
 @pytest.mark.parametrize("there", [0, 1, 3], ids=["none", "first", "all"])
 async def test_sessions_that_are_much_alike_are_restored_each_as_it_is(bench: Bench, there: int) -> None:
-    """Whatever became of the one that the others are told apart from."""
+    """Whatever became of the one of which the others are copies."""
     session = booked()
     notes = ("It smokes.", "It smokes.", None, "Twice.")
     customers = await customers_of(bench.shard(session), bench, 4)
     alike = [
-        replace(session, id=new_session_id(who), customer_id=who, notes=what, is_urgent=what is None)
+        replace(
+            session,
+            id=new_session_id(who),
+            customer_id=who,
+            notes=what,
+            is_urgent=what is None,
+            waves=() if what else (Wave(ANA, 60_000),),
+        )
         for who, what in zip(customers, notes, strict=True)
     ]
     assert await bench.live.restore([as_recorded(each) for each in alike[:there]]) == ["restored"] * there

@@ -2,9 +2,8 @@
 -- for each other instead of deadlocking; rows that would change nothing are left out before they are locked.
 
 -- name: limits
--- No parameters: SET takes none. A writer that stalls between reading Redis and committing holds the shards' cursors.
-set local idle_in_transaction_session_timeout = '5s';
-set local lock_timeout = '2s';
+-- A writer that stalls between reading Redis and committing holds the shards' cursors.
+select set_config('idle_in_transaction_session_timeout', '5s', true), set_config('lock_timeout', '2s', true)
 
 -- name: turn
 -- One writer of memories after the other; any number that nobody else uses.
@@ -18,9 +17,9 @@ order by shard
 on conflict (shard) do nothing
 
 -- name: lock_cursors
--- $1 shards; those that another writer holds are missing from the answer
-select shard, epoch, last_id from journal_cursor where shard = any ($1::integer[])
-order by shard for update skip locked
+-- Follows a CTE of `limits`. $1 shards; those that another writer holds are missing from the answer
+select c.shard, c.epoch, c.last_id from journal_cursor c cross join limits where c.shard = any ($1::integer[])
+order by c.shard for update of c skip locked
 
 -- name: cursors
 select shard, epoch, last_id from journal_cursor

@@ -3,12 +3,12 @@
 -- Where an older version is there, its places go.
 --
 -- KEYS  1 deadlines, 2 open, 3 journal; then for each session 1 hash, 2 active claim; then what `items` point to
--- ARGV  1 a msgpack map: prefix (of session keys of this shard), items [{version, recorded (the record's version),
---       command (which made that), knew (the version that `none` and `leave` are of; 0: it was not there,
---       -1: whatever it is), session, assignment, like (number of an earlier item of which it has what is not
---       `set` here), set [field, value …], claim, deadlines [due, member …], none [member that must not be],
---       open (ms), journal [field, value …], expire (ms), and places among KEYS: declined (the set that expires,
---       too), join, leave (sets of offers)}]; what does not apply is absent
+-- ARGV  1 a msgpack map: prefix (of session keys of this shard), kinds [[field, value … that all of a kind have]],
+--       items [{version, recorded (the record's version), command (which made that), knew (the version that `none`
+--       and `leave` are of; 0: it was not there, -1: whatever it is), session, assignment, kind (its number),
+--       set [field, value … besides; all of a kind have the same fields], claim, deadlines [due, member …],
+--       none [member that must not be], open (ms), journal [field, value …], expire (ms), and places among KEYS:
+--       declined (the set that expires, too), join, leave (sets of offers)}]; what does not apply is absent
 -- Returns for each 'restored', 'newer', 'moved' (it went on from an older version), 'held' or 'changed' (an older
 -- version is there, and not the one that the caller knew)
 
@@ -45,15 +45,18 @@ end
 
 local answer = {}
 
--- A copy with some fields changed costs half of a hash that is written field by field.
+-- A copy with some fields changed costs half of a hash that is written field by field. What differs stands first,
+-- where it is found soon.
+local first = {}
 local function write(item, hash)
-  if item.like and answer[item.like] == 'restored' then
-    redis.call('COPY', hashes[item.like], hash)
-  elseif item.like then
-    redis.call('HSET', hash, unpack(plan.items[item.like].set))
-  end
+  local alike = first[item.kind]
+  if alike then redis.call('COPY', alike, hash) end
   local restored = string.format('%.0f %.0f', math.min(item.recorded, item.version), item.version)
   redis.call('HSET', hash, 'restored', restored, 'commands', item.command, unpack(item.set))
+  if not alike then
+    redis.call('HSET', hash, unpack(plan.kinds[item.kind]))
+    first[item.kind] = hash
+  end
 end
 
 local function restore(item, hash, claim)
