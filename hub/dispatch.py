@@ -99,11 +99,11 @@ class Dispatcher:
         self._on_commit = on_commit
         self._on_event = on_event
 
-    async def execute(self, session_id: str, command: cmd.Command) -> Session:
-        """The session after the command; raises `Refused` or `Unavailable`, and then nothing has happened."""
+    async def execute(self, session_id: str, command: cmd.Command, known: Snapshot | None = None) -> Session:
+        """The session, `known` before; raises `Refused` or `Unavailable`, and then nothing has happened."""
         if isinstance(command, cmd.Accept) and self.policy.capacity:
             return await self._accept_within_capacity(session_id, command)
-        return await self._execute(session_id, command)
+        return await self._execute(session_id, command, known)
 
     async def nudge(self, session_id: str, command: cmd.Command) -> None:
         """A command of the hub's own, which a session that is no more needs not. Raises `Unavailable`."""
@@ -218,10 +218,10 @@ class Dispatcher:
                 await self.align_work(session_id, command.mechanic_id)
             raise
 
-    async def _execute(self, session_id: str, command: cmd.Command) -> Session:
+    async def _execute(self, session_id: str, command: cmd.Command, known: Snapshot | None = None) -> Session:
         command_id = new_id()
         for attempt in range(_ATTEMPTS):
-            snapshot = await self._known(self.sessions.load(session_id))
+            snapshot, known = known or await self._known(self.sessions.load(session_id)), None
             self._check(snapshot)
             if isinstance(command, cmd.Retarget):
                 command = await self._with_connections(command)

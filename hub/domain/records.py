@@ -48,10 +48,12 @@ HAPPENED = frozenset({Outcome.COMMITTED, Outcome.REPEATED})
 
 
 class Due(Struct, frozen=True, kw_only=True):
-    """Deadlines of one shard that are due, and when the next one is (None: none set)."""
+    """Deadlines of one shard that are due, and when the next one is (None: none set). `known`: their
+    sessions, as far as they have one that can be read."""
 
     now: int
     members: tuple[tuple[str, int], ...]
+    known: dict[str, Snapshot]
     head: int | None
 
 

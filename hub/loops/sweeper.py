@@ -14,7 +14,7 @@ from hub.domain import commands as cmd
 from hub.domain.errors import HubError, Refused, Unavailable
 from hub.domain.footprint import footprint
 from hub.domain.ids import session_of, shard_of_session, shard_of_user
-from hub.domain.records import Due
+from hub.domain.records import Due, Snapshot
 from hub.loops.bell import Bell
 from hub.loops.ranks import Ranks
 from hub.ports import Clock
@@ -25,8 +25,10 @@ CAP_MS = 1_000
 """The longest sleep: a deadline whose hint was lost is found within this."""
 
 STAGGER_MS = 50
-_PAGE = 500
-_AT_ONCE = 32
+_PAGE = 32
+"""Of each shard: what is read of their sessions with them must not be out of date when their turn comes."""
+_AT_ONCE = 16
+"""As many as keep a node busy; what they do in one step of the event loop, everybody else waits for."""
 _WORST_DELAY_MS = 60_000
 
 _COMMANDS: dict[str, Callable[[], cmd.Command]] = {
@@ -115,7 +117,7 @@ class Sweeper:
                 if shard in failures:
                     continue
                 try:
-                    applied += await self._apply_one(shard, member, at, found[shard].now)
+                    applied += await self._apply_one(shard, member, at, found[shard])
                 except Unavailable as failure:
                     failures[shard] = failure
                     self._looked[shard] = 0
@@ -127,28 +129,30 @@ class Sweeper:
             raise failure
         return applied
 
-    async def _apply_one(self, shard: int, member: str, at: int, now: int) -> bool:
+    async def _apply_one(self, shard: int, member: str, at: int, due: Due) -> bool:
         kind, _, rest = member.partition(":")
-        self._late(now - at)
+        self._late(due.now - at)
         try:
             if kind in self._special:
                 await self._special[kind](rest, at)
             elif kind in _COMMANDS:
-                await self._expire(shard, kind, rest, member, at)
+                await self._expire(shard, kind, rest, member, at, due.known.get(member))
             else:
                 await self._sessions.settle(shard, member, at)
         except Unavailable:
             raise
         except Exception as error:
-            await self._postpone(shard, member, at, now, error)
+            await self._postpone(shard, member, at, due.now, error)
             return False
         self._failures.pop(member, None)
         return True
 
-    async def _expire(self, shard: int, kind: str, subject: str, member: str, at: int) -> None:
+    async def _expire(
+        self, shard: int, kind: str, subject: str, member: str, at: int, known: Snapshot | None
+    ) -> None:
         session_id = subject if kind == "orphan" else session_of(subject)
         try:
-            session = await self._dispatcher.execute(session_id, _COMMANDS[kind]())
+            session = await self._dispatcher.execute(session_id, _COMMANDS[kind](), known)
         except Refused:
             session = None
         due = footprint(session).deadlines.get(member)

@@ -106,10 +106,10 @@ def _basis(version: str, restored: str) -> int:
 
 async def found(client: RedisClient, shards: int, session_ids: Sequence[str]) -> list[Session | None]:
     commands = [("HGETALL", keys.session(shard_of_session(sid, shards), sid)) for sid in session_ids]
-    return [_readable(fields) for fields in await client.calls(commands)]
+    return [readable(fields) for fields in await client.calls(commands)]
 
 
-def _readable(fields: Mapping[str, str]) -> Session | None:
+def readable(fields: Sequence[str] | Mapping[str, str]) -> Session | None:
     try:
         return session_from(fields)
     except (msgspec.ValidationError, ValueError):

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]  # ships neither stubs nor a marker
 import msgspec
 
 from hub.domain.decision import Decision
@@ -15,13 +14,14 @@ from hub.domain.records import BookingSnapshot, Due, Outcome, Restoration, Resto
 from persistence.redis import keys, scripts
 from persistence.redis.client import RedisClient
 from persistence.redis.codec import changes, session_from
-from persistence.redis.live import restore, scored
+from persistence.redis.live import readable, restore, scored
 from persistence.redis.together import Together
 
 COMMIT_WITHIN_MS = 3_000
 """A commit that reaches the store later than this after its load is refused: its author has given up."""
 
 _json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
 
 
 class RedisSessions:
@@ -115,7 +115,7 @@ class RedisSessions:
                 keys.offers(shard, leaving),
                 keys.offers(shard, after.offered_to or leaving),
             ],
-            msgpack.packb(plan),
+            _msgpack.encode(plan),
             once=True,
         )
         return Outcome(reply[0]), reply[1] if len(reply) > 1 else ""
@@ -210,11 +210,19 @@ class RedisSessions:
         return [int(float(reply[0][1])) if reply else None for reply in replies]
 
     async def due(self, shard: int, limit: int) -> Due:
-        now, head, *rest = await self._client.run(
-            scripts.DUE, [keys.deadlines(shard)], limit, keys.session(shard, "")
+        now, head, epoch, *found = await self._client.run(
+            scripts.DUE,
+            [keys.deadlines(shard), keys.epoch(shard)],
+            *(limit, keys.session(shard, ""), keys.declined(shard, "")),
+            run=self._client.trusted,
         )
-        members = tuple((m, int(float(at))) for m, at in zip(rest[::2], rest[1::2], strict=True))
-        return Due(now=now, members=members, head=int(float(head)) if head else None)
+        known = {
+            member: Snapshot(now=now, epoch=epoch, session=session, declined=frozenset(decliners))
+            for member, _, fields, decliners in found
+            if (session := readable(fields)) is not None
+        }
+        members = tuple((member, int(float(at))) for member, at, *_ in found)
+        return Due(now=now, members=members, known=known, head=int(float(head)) if head else None)
 
     async def settle(self, shard: int, member: str, due: int, moved_to: int | None = None) -> bool:
         """Remove or move a deadline, unless somebody else moved it since it was seen."""

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Iterable
+from typing import Any
 
 from msgspec.structs import replace
 
+from hub.domain import commands as cmd
+from hub.domain.decision import Decision
 from hub.domain.errors import StoreFailed
 from hub.domain.model import AssignmentStatus, EventType, Fallback, Session, SessionStatus, Status
-from hub.domain.records import Snapshot
+from hub.domain.records import Due, Outcome, Snapshot
 from hub.loops.ranks import Ranks
 from hub.loops.sweeper import CAP_MS, Sweeper
 from persistence.redis import keys
@@ -115,15 +118,15 @@ async def test_members_that_mean_nothing_are_cleared_away(bench: Bench, office: 
 
 
 class Poisoned(RedisSessions):
-    """One session cannot be loaded, for a reason of the test's choice."""
+    """Nothing about one session can be committed, for a reason of the test's choice."""
 
     victim = ""
-    reason: Exception = RuntimeError("cannot be decided")
+    reason: Exception = RuntimeError("cannot be committed")
 
-    async def load(self, session_id: str) -> Snapshot:
-        if session_id == self.victim:
+    async def commit(self, snapshot: Snapshot, decision: Decision, **how: Any) -> tuple[Outcome, str]:
+        if decision.session.id == self.victim:
             raise self.reason
-        return await super().load(session_id)
+        return await super().commit(snapshot, decision, **how)
 
 
 async def two_orphans(bench: Bench, office: Office) -> tuple[Session, Session]:
@@ -133,6 +136,26 @@ async def two_orphans(bench: Bench, office: Office) -> tuple[Session, Session]:
         await bench.raw.hset(bench.key(session), "orphan_at", "1")
     first, second = sorted(sessions, key=bench.shard)
     return first, second
+
+
+async def test_what_has_changed_since_it_was_listed_is_looked_at_again(bench: Bench) -> None:
+    class Meanwhile(RedisSessions):
+        async def due(self, shard: int, limit: int) -> Due:
+            due = await super().due(shard, limit)
+            for snapshot in due.known.values():
+                assert snapshot.session is not None
+                await Office(bench).execute(snapshot.session.id, cmd.Cancel(snapshot.session.customer_id))
+            return due
+
+    office = Office(bench, sessions=Meanwhile(bench.client, SHARDS))
+    sessions = await two_orphans(bench, office)
+
+    await (await sweeper(office)).step()
+
+    for session in await bench.sessions.get([each.id for each in sessions]):
+        assert session is not None
+        assert session.status is SessionStatus.CANCELLED
+        assert await bench.raw.zcard(keys.deadlines(bench.shard(session))) == 0
 
 
 async def test_one_that_fails_is_put_off_with_an_alarm_and_holds_up_nobody(bench: Bench) -> None:

@@ -78,6 +78,26 @@ async def test_deadlines_of_a_session_are_due_while_its_hash_is_there(bench: Ben
     due = await bench.sessions.due(bench.shard(session), 10)
 
     assert dict(due.members) == dict.fromkeys(members, 1_000)
+    assert due.known.keys() == members
+
+
+async def test_what_is_due_comes_with_what_a_decision_needs(bench: Bench) -> None:
+    session = await book(bench, online(ANA))
+    shard = bench.shard(session)
+    await bench.raw.sadd(keys.declined(shard, session.id), BEN)
+    member = f"offer:{session.assignment_id}"
+    await set_deadline(bench, member, 1_000, shard)
+    await set_deadline(bench, f"grace:{ANA}", 1_000, shard)
+
+    known = (await bench.sessions.due(shard, 10)).known
+
+    loaded = await bench.sessions.load(session.id)
+    assert known == {member: replace(loaded, now=known[member].now)}
+    assert known[member].now <= loaded.now
+    await bench.raw.hset(bench.key(session), "version", "no number")
+    due = await bench.sessions.due(shard, 10)
+    assert (member, 1_000) in due.members, "whoever applies it sees what is wrong with it"
+    assert due.known == {}
 
 
 async def test_deadlines_of_vanished_sessions_are_dropped_and_no_others(bench: Bench) -> None:
