@@ -343,13 +343,13 @@ class Node:
         """After the last socket: say goodbye in the stores, write what is left, let go."""
         await self.endpoint.stop()
         await end(self._tasks)
-        for what, goodbye in (("journal", self.writer.flush), ("lease", self._give_lease_back)):
+        last = {"journal": self.writer.flush, "lease": self._give_lease_back, "stores": self._stores.close}
+        for what, goodbye in last.items():
             try:
                 async with asyncio.timeout(_STOP_S):
                     await goodbye()
             except Exception as error:
                 logger.warning("goodbye_incomplete", extra={"what": what, "error": type(error).__name__})
-        await self._stores.close()
 
     async def _give_lease_back(self) -> None:
         """Not over connections whose goodbyes failed: others take those away when it runs out."""

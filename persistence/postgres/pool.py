@@ -101,6 +101,10 @@ class Postgres:
                     connection.terminate()
                     await self.pool.expire_connections()
                     raise
+                except asyncio.CancelledError:
+                    # Giving it back would wait until a server that may be silent has let go of the statement.
+                    connection.terminate()
+                    raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

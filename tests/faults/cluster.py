@@ -309,7 +309,7 @@ class Cluster:
             lines = node.news()
             for at, line in enumerate(lines):
                 if any(word in line for word in _NEVER_LOGGED):
-                    found.append("\n".join([f"{node.name}:", *lines[max(0, at - 3) : at + 30]]))
+                    found.append("\n".join([f"{node.name}:", *lines[max(0, at - 3) : at + 100]]))
         return found
 
 

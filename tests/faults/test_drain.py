@@ -204,6 +204,22 @@ async def test_without_the_record_the_lease_is_given_back_and_the_journal_waits(
     await world.row("SELECT 1 FROM sessions WHERE id = $1", booked["session"]["id"])
 
 
+async def test_it_stops_well_while_postgres_is_silent(one_node: Cluster, world: World) -> None:
+    (node,) = one_node.nodes
+    await world.customer().book()
+    await one_node.drained()
+    node.postgres.blackhole()
+    booked = await world.customer().book()
+
+    node.signal(signal.SIGTERM)
+
+    await ended_well(one_node, node)
+    await node.postgres.heal()
+    node.start()
+    await one_node.drained()
+    await world.row("SELECT 1 FROM sessions WHERE id = $1", booked["session"]["id"])
+
+
 async def test_workers_are_replaced_when_they_die_and_drain_when_told(
     one_node: Cluster, world: World
 ) -> None:
