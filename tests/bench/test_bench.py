@@ -20,7 +20,7 @@ from tests.bench.counter import counter
 from tests.bench.figures import HUB, Figures, percentile
 from tests.bench.targets import TARGETS
 from tests.bench.wire import Crowd, Joining, Listener, client_frame
-from tests.bench.works import broadcast, growth, machine, presence, targeted
+from tests.bench.works import broadcast, growth, idle, machine, presence, targeted
 
 # A child that starts a child, and both work until they have used this much CPU; then they say so and wait.
 _WORK_S = 0.3
@@ -51,6 +51,12 @@ def test_accounts_are_of_the_whole_family(working_family: "subprocess.Popen[str]
     assert cpu_seconds([working_family.pid]) >= 2 * _WORK_S - 0.05
     assert account.spent().server <= cpu_seconds([working_family.pid])
     assert resident_bytes([working_family.pid]) > resident_bytes([max(done)]) > 0
+
+
+@pytest.mark.parametrize("runs", [1, 5, 9])
+def test_the_idle_sockets_of_all_servers_fit_together(runs: int) -> None:
+    sockets = idle.sockets_more(20_000, runs)
+    assert 0 < sockets * (runs + 1) * (len(broadcast.ALL) + 1) <= 20_000
 
 
 def test_what_has_gone_has_spent_nothing_more() -> None:

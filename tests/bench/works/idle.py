@@ -30,7 +30,7 @@ async def measure(lab: Lab) -> None:
 
 async def _memory(lab: Lab) -> None:
     """Each run adds as many sockets to those that are there: what is made once is not counted again."""
-    sockets = lab.pick(quick=300, full=min(2_000, lab.sockets // (len(ALL) + 1) // lab.runs))
+    sockets = lab.pick(quick=300, full=sockets_more(lab.sockets, lab.runs))
     everyone = range(sockets * (lab.runs + 1))
     async with lab.hub(mechanics=everyone) as hub, lab.references(ALL) as references:
         servers: list[Server] = [hub, *references]
@@ -47,6 +47,11 @@ async def _memory(lab: Lab) -> None:
                     lab.figures.add(NAME, f"{sockets:,} sockets more", server.name, MEMORY, kilobytes)
         for crowd in crowds.values():
             await crowd.leave()
+
+
+def sockets_more(limit: int, runs: int) -> int:
+    """So many that those of all servers may be open at once, with the first ones, which are not counted."""
+    return min(2_000, limit // (len(ALL) + 1) // (runs + 1))
 
 
 async def _heartbeats(lab: Lab) -> None:
