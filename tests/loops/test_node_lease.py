@@ -112,6 +112,21 @@ async def test_whoever_could_not_renew_is_not_taken_for_dead(bench: Bench, offic
     assert await bench.raw.zscore(keys.NODES, "other") is None
 
 
+async def test_an_outage_of_less_than_a_lease_buries_nobody_either(bench: Bench, office: Office) -> None:
+    """The other's last beat was one earlier than this node's."""
+    start = await bench.now()
+    judge = lease_of(office, start, lease_ms=300)
+    while await bench.now() < start + 400:
+        await judge.step()
+    expiry = (await bench.presence.renew_lease("other", 220)).nodes["other"]
+    await judge.step()
+    await until(lambda: later_than(bench, expiry))
+
+    await judge.step()
+
+    assert await bench.raw.zscore(keys.NODES, "other") is not None
+
+
 async def test_whoever_was_just_started_has_judged_nobody(bench: Bench, office: Office) -> None:
     await bench.presence.renew_lease("other", 0)
     await bench.next_ms()

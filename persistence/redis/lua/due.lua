@@ -1,6 +1,6 @@
 #!lua
--- Deadlines that are due, by the store's clock, with what a decision needs of their sessions. Removes nothing but members of sessions that no longer exist:
--- a deadline goes when the commit that applies its effect does.
+-- Deadlines that are due, by the store's clock, with what a decision needs of their sessions. Removes nothing but
+-- members of sessions that no longer exist: a deadline goes when the commit that applies its effect does.
 --
 -- KEYS  1 deadlines, 2 epoch
 -- ARGV  1 limit, 2 prefix of session keys of this shard, 3 the same of sets of decliners
