@@ -190,6 +190,7 @@ class Node:
             on_due=self.sweeper.wake,
             on_recorded=self._kept.recorded,
             on_remembered=lambda node, ahead: self.recovery.remembered(node, ahead),
+            on_joined=lambda node: self.lease.met(node),
             on_presence=self._presence_changed,
             on_canary=lambda shard, turn: self.canary.heard(shard, turn),
         )
@@ -197,7 +198,9 @@ class Node:
             bus=stores.bus, heard=hearing.heard, resync=hearing.resync, glance=hearing.glance
         )
         self.canary = Canary(
-            speak=self._speak,
+            speak=lambda shard, turn: stores.bus.publish(
+                shard, hints.encode(Hint(canary=Word(shard=shard, turn=turn)), self.id)
+            ),
             shards=self.settings.shards,
             listener=self.listener,
             alarm=self.metrics.alarm,
@@ -216,6 +219,7 @@ class Node:
             lease_ms=_ms(self.settings.node_lease_seconds),
             grace_ms=_ms(self.settings.offline_grace_seconds),
             announce_all=self.endpoint.announce_all,
+            greet=lambda: self._tell_nodes(Hint(joined=self.id)),
         )
 
     def _make_keepers(self) -> None:
@@ -369,11 +373,6 @@ class Node:
             ),
         )
         return HubServer(config, registry=self.registry, gate=self.upgrades, drain_seconds=drain_seconds)
-
-    async def _speak(self, shard: int, turn: int) -> None:
-        """To ourselves."""
-        word = hints.encode(Hint(canary=Word(shard=shard, turn=turn)), self.id)
-        await self._stores.bus.publish(shard, word)
 
     async def _tell_nodes(self, hint: Hint) -> None:
         await self._stores.bus.publish(0, hints.encode(hint))

@@ -35,6 +35,7 @@ class NodeLease:
         lease_ms: int,
         grace_ms: int,
         announce_all: Callable[[], Awaitable[None]],
+        greet: Callable[[], Awaitable[None]],
     ) -> None:
         self._node = node
         self._facts = facts
@@ -45,6 +46,7 @@ class NodeLease:
         self._lease_ms = lease_ms
         self._grace_ms = grace_ms
         self._announce_all = announce_all
+        self._greet = greet
         self._unbroken_since: int | None = None
         self._renewed_at = 0
         self.nodes: dict[str, int] = {}
@@ -82,6 +84,7 @@ class NodeLease:
         self._ranks.update(living)
         if first or not lease.held:
             await self._presence.describe_node(self._node, self._facts)
+            await self._greet()
         if not first and not lease.held:
             logger.warning("lease_lost", extra={"node": self._node})
             await self._announce_all()
@@ -96,6 +99,11 @@ class NodeLease:
         expiries = [expiry for node, expiry in self.nodes.items() if node != self._node]
         left = min(expiries) + 1 - self._clock.now() if expiries else self._lease_ms
         return max(1, left) + self._ranks.of(0) * _STAGGER_MS
+
+    def met(self, node: str) -> None:
+        """Another node has taken a lease just now. At the next beat it may be lost again, but not what that
+        node remembers."""
+        self._seen[node] = max(self._seen.get(node, 0), self._clock.now() + self._lease_ms)
 
     def living(self) -> set[str]:
         """The nodes that nobody could judge to be dead: the store may have forgotten them, or have been away

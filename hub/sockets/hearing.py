@@ -23,7 +23,7 @@ _LATELY_MS = 10_000
 
 class Hearing:
     """`on_due`, `on_recorded` (shard, epoch, cursor), `on_remembered` (node, shards that it was ahead in),
-    `on_presence` and `on_canary` (shard, turn) pass hints on to the loops."""
+    `on_joined` (node), `on_presence` and `on_canary` (shard, turn) pass hints on to the loops."""
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class Hearing:
         on_due: Callable[[int], None],
         on_recorded: Callable[[int, str, str], None],
         on_remembered: Callable[[str, Iterable[int] | None], None],
+        on_joined: Callable[[str], None],
         on_presence: Callable[[PresenceChange], None],
         on_canary: Callable[[int, int], None],
     ) -> None:
@@ -45,6 +46,7 @@ class Hearing:
         self._on_due = on_due
         self._on_recorded = on_recorded
         self._on_remembered = on_remembered
+        self._on_joined = on_joined
         self._on_presence = on_presence
         self._on_canary = on_canary
         self._glanced = 0
@@ -122,6 +124,8 @@ class Hearing:
             self._on_recorded(hint.recorded.shard, hint.recorded.epoch, hint.recorded.cursor)
         if hint.remembered is not None:
             self._on_remembered(hint.remembered.node, hint.remembered.ahead)
+        if hint.joined is not None:
+            self._on_joined(hint.joined)
         if hint.chosen is not None:
             self._registry.choose(hint.chosen.mechanic_id, hint.chosen.status)
         if hint.canary is not None:

@@ -77,7 +77,7 @@ class Word(Struct, frozen=True, kw_only=True):
 class Hint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`due`: a deadline that comes before the next regular look. `yielded`: a connection to close.
 
-    `loss`: the store may have lost data; write down what you remember."""
+    `loss`: the store may have lost data; write down what you remember. `joined`: a node that took a lease."""
 
     deliver: list[Delivery] = []
     presence: PresenceChange | None = None
@@ -86,6 +86,7 @@ class Hint(Struct, frozen=True, kw_only=True, omit_defaults=True):
     due: int | None = None
     loss: bool = False
     remembered: Remembered | None = None
+    joined: str | None = None
     chosen: Choice | None = None
     canary: Word | None = None
 

@@ -1,13 +1,20 @@
 """Redis loses what somebody remembers: a node, the record, or neither yet."""
 
 import signal
+from pathlib import Path
 
-from tests.faults.cluster import Cluster
+from tests.faults.cluster import Cluster, open_cluster
 from tests.faults.crowd import Size
+from tests.faults.evidence import assignment_of
 from tests.faults.scene import scene
 from tests.faults.trial import trial
+from tests.patience import until
 
 CROWD = Size(mechanics=12, customers=12, bookings=3)
+
+SLOW_BEATS = {"HUB_NODE_LEASE_SECONDS": "30"}
+
+_TURN = "select exists (select from pg_locks where locktype = 'advisory' and granted)"
 
 
 async def test_only_the_nodes_remember_what_the_record_does_not_have_yet(cluster: Cluster) -> None:
@@ -27,6 +34,34 @@ async def test_only_the_nodes_remember_what_the_record_does_not_have_yet(cluster
         mine = await mia.persist(lambda hub: hub.active_session())
         assert mine["session"]["id"] == session["id"]
         assert mine["session"]["mechanic_id"] == ana.actor.id
+
+
+async def test_who_came_since_the_last_beat_of_the_others_is_waited_for(tmp_path: Path) -> None:
+    async with open_cluster(tmp_path, nodes=0) as cluster:
+        old = await cluster.add_node(**SLOW_BEATS)
+        await cluster.ready()
+        new = await cluster.add_node(**SLOW_BEATS)
+        await cluster.ready()
+        async with scene(cluster) as people:
+            ana, mia = await people.mechanic(new), people.customer()
+            await people.customer().book()
+            for node in cluster.nodes:
+                node.postgres.blackhole()
+            session = await mia.book(by=new)
+            await ana.offer(session)
+            assert await ana.actor.act(
+                "accept",
+                session["id"],
+                lambda _: ana.actor.hub_at(new).answer("accept", assignment_of(session["id"])),
+            )
+            await cluster.redis.flushall()
+            await old.postgres.heal()
+            await until(lambda: cluster.postgres.fetchval(_TURN))
+            await new.postgres.heal()
+
+            mine = await mia.persist(lambda hub: hub.active_session())
+            assert mine["session"]["id"] == session["id"]
+            assert mine["session"]["mechanic_id"] == ana.actor.id
 
 
 async def test_a_node_sleeps_through_the_loss_and_wakes(cluster: Cluster) -> None:

@@ -1,6 +1,7 @@
 """A dead node is buried when its lease has run out, not when somebody happens to look."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from hub.clock import StoreClock
 from hub.domain.model import Status
@@ -19,12 +20,19 @@ LEASE_MS = 60_000
 STAGGER_MS = 200
 
 
-def lease_of(
-    office: Office, now: int, node: str = "living", *, lease_ms: int = LEASE_MS, clock: Clock | None = None
-) -> NodeLease:
-    async def nothing() -> None:
-        """There are no sockets."""
+async def nothing() -> None:
+    """There are no sockets, and nobody else hears."""
 
+
+def lease_of(
+    office: Office,
+    now: int,
+    node: str = "living",
+    *,
+    lease_ms: int = LEASE_MS,
+    clock: Clock | None = None,
+    greet: Callable[[], Awaitable[None]] = nothing,
+) -> NodeLease:
     return NodeLease(
         node=node,
         facts={"host": "here"},
@@ -34,6 +42,7 @@ def lease_of(
         lease_ms=lease_ms,
         grace_ms=1_000,
         announce_all=nothing,
+        greet=greet,
     )
 
 
@@ -133,6 +142,37 @@ async def test_whoever_was_just_started_has_judged_nobody(bench: Bench, office: 
     newcomer = lease_of(office, await bench.now())
     await newcomer.step()
     assert newcomer.living() == {"living", "other"}
+
+
+async def test_whoever_takes_a_lease_says_so(bench: Bench, office: Office) -> None:
+    met: list[str] = []
+
+    async def greet() -> None:
+        assert await bench.raw.zscore(keys.NODES, "newcomer") is not None
+        met.append("newcomer")
+
+    newcomer = lease_of(office, await bench.now(), "newcomer", greet=greet)
+    await newcomer.step()
+    await newcomer.step()
+    assert len(met) == 1
+
+    await bench.raw.flushall()
+    await newcomer.step()
+    assert len(met) == 2
+
+
+async def test_whoever_was_met_is_waited_for_until_they_can_be_judged(bench: Bench, office: Office) -> None:
+    judge = lease_of(office, await bench.now(), lease_ms=200, clock=StoreClock())
+    await judge.step()
+    judge.met("newcomer")
+    await bench.raw.flushall()
+    assert judge.living() == {"living", "newcomer"}
+
+    await judge.step()
+    assert judge.living() == {"living", "newcomer"}
+    async with asyncio.timeout(PATIENCE_S):
+        while "newcomer" in judge.living():
+            await judge.step()
 
 
 async def later_than(bench: Bench, moment: int) -> bool:
