@@ -172,7 +172,7 @@ class Reconciler:
             # Before the checks: what fails in one page must not keep the next round from the others.
             self._customer = page[-1].customer_id if len(page) == _PAGE else _BEFORE_ALL
             await self._check_rows(look, [row for row in page if self._mine(look, [row.id])])
-            if self._customer == _BEFORE_ALL:
+            if self._customer == _BEFORE_ALL or not self._gate.is_open:
                 return
             await asyncio.sleep(_BREATH_S)
 
@@ -202,7 +202,7 @@ class Reconciler:
             compared += len(places.sessions)
             if self._cursor == "0":
                 await self._check_presence(look)
-            if self._cursor == "0" or compared >= _SHARE:
+            if self._cursor == "0" or compared >= _SHARE or not self._gate.is_open:
                 return
             await asyncio.sleep(_BREATH_S if places.sessions else 0)
 

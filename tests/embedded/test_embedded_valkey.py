@@ -24,10 +24,13 @@ def test_it_keeps_and_never_evicts(valkey_bench: "ValkeyBench") -> None:
     store.start()
     assert store.url == f"redis://127.0.0.1:{store.port}/0"
     with redis.Redis.from_url(store.url, decode_responses=True) as client:
-        settings = client.config_get("appendonly", "appendfsync", "save", "maxmemory-policy")
+        settings = client.config_get(
+            "appendonly", "appendfsync", "auto-aof-rewrite-min-size", "save", "maxmemory-policy"
+        )
     assert settings == {
         "appendonly": "yes",
         "appendfsync": "always",
+        "auto-aof-rewrite-min-size": str(256 << 20),
         "save": "",
         "maxmemory-policy": "noeviction",
     }

@@ -165,6 +165,35 @@ async def test_nothing_is_done_while_the_gate_is_shut_or_data_is_lost(house: Hou
 # Redis has lost something
 
 
+@pytest.mark.parametrize("stops", [True, False], ids=["recovering", "well"])
+async def test_a_round_ends_where_recovery_begins(
+    house: House, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    """It would take its time from it, and everyone waits for that."""
+    monkeypatch.setattr("hub.loops.reconciler._PAGE", 1)
+    monkeypatch.setattr("hub.loops.reconciler._BREATH_S", 0)
+    for customer in CUSTOMERS:
+        await house.booked(customer)
+    pages: dict[str, int] = {"rows": 0, "places": 0}
+    record, survey = house.record, house.reconciler._survey
+    active_after, walk = record.active_after, survey.walk
+
+    async def page_of_rows(*arguments: Any) -> Any:
+        pages["rows"] += 1
+        if stops:
+            house.office.gate.shut()
+        return await active_after(*arguments)
+
+    async def page_of_places(*_: Any) -> Any:
+        pages["places"] += 1
+        return str(3 - pages["places"]), (await walk("0"))[1]
+
+    monkeypatch.setattr(record, "active_after", page_of_rows)
+    monkeypatch.setattr(survey, "walk", page_of_places)
+    await house.reconciler.step()
+    assert [count > 1 for count in pages.values()] == [not stops] * 2
+
+
 async def test_a_deleted_session_goes_on_from_its_row(house: House) -> None:
     session = await house.offered()
     await house.bench.raw.delete(house.bench.key(session))
