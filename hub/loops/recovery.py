@@ -24,7 +24,7 @@ from hub.ports import JournalStore, LiveData, RecordWriter, SessionStore
 logger = logging.getLogger("hub.loops.recovery")
 
 _LOOK_S = 0.5
-_LOOK_EVERY = 10
+_LOOK_EVERY = 20
 """One look in so many goes through every shard."""
 _AGAIN_S = 0.2
 _LOOKS = 5

@@ -7,7 +7,7 @@ from msgspec import Struct
 from tests.bench.figures import Figures, Metric
 from tests.bench.servers.floor import Floor as C
 from tests.bench.servers.starlette import PlainStarlette
-from tests.bench.works import broadcast, deadlines, handshakes, machine, presence, targeted
+from tests.bench.works import broadcast, deadlines, handshakes, journal, machine, presence, targeted
 
 _READ, _WRITE = "redis-py, one read", "redis-py, one synced write"
 _PIPELINED = "redis-py, one read of a pipeline of 100"
@@ -85,4 +85,8 @@ LATE_P99 = Floor(
     "the same with the write at its 99th percentile", lambda figures: _calls(figures, machine.P99)
 )
 DUE_AT_ONCE = Floor("Valkey's CPU of as many commits", _due_at_once)
+JOURNAL = Floor(
+    "the same rows told by COPY, over two connections, to a database like the hub's",
+    lambda figures: _part(figures, journal.NAME, journal.ROWS, journal.BARE),
+)
 STORM = Floor("CPU of as many handshakes of Starlette", _storm)

@@ -117,7 +117,7 @@ TARGETS: Sequence[Target] = (
     ),
     Target("… not exactly once", 0, "", _of(deadlines.AT_ONCE, deadlines.TWICE.name)),
     Target("… event loop blocked", 20, "ms", _of(deadlines.AT_ONCE, deadlines.BLOCKED.name)),
-    Target("journal rows", 50_000, "/s", _of(journal.NAME, journal.ROWS.name), True),
+    Target("journal rows", 50_000, "/s", _of(journal.NAME, journal.ROWS.name), True, floors.JOURNAL),
     Target("commit to row, p99", 50, "ms", _of(journal.LAG, journal.P99.name)),
     Target("idle heartbeating sockets, CPU of one core", 5, "%", _of(idle.HEARTBEATS, idle.CPU.name)),
     Target("… Redis commands", 50, "/s", _of(idle.HEARTBEATS, idle.COMMANDS.name)),

@@ -10,6 +10,7 @@ import asyncpg
 
 from tests.bench.accounts import Account
 from tests.bench.backlog import HOUR_MS, Backlog
+from tests.bench.bare_rows import TABLES, BareRows
 from tests.bench.figures import HUB, Metric, percentile
 from tests.bench.lab import Lab
 from tests.bench.servers.hub import Hub
@@ -17,6 +18,7 @@ from tests.bench.wire import steadily
 from tests.bench.works.targeted import Customers
 
 NAME = "journal"
+BARE = "Postgres, by COPY"
 ROWS = Metric("rows", "/s", 0, lower_is_better=False)
 CPU = Metric("hub's CPU a row", "µs", 1)
 STORES = Metric("stores' CPU a row", "µs", 1)
@@ -26,7 +28,6 @@ P50 = Metric("commit to row, p50", "ms", 1)
 P99 = Metric("commit to row, p99", "ms", 1)
 SHARE = Metric("load generator", "% of a core", 0)
 
-_TABLES = ("customers", "sessions", "session_participants", "session_assignments", "session_events")
 _MECHANICS = 500
 _LOOK_S = 0.002
 _LOOK_BACK = 100
@@ -36,9 +37,12 @@ _LITTLE_S = 0.2
 async def measure(lab: Lab) -> None:
     async with lab.hub(mechanics=range(_MECHANICS)) as hub:
         backlog = Backlog(hub.valkey.url, await hub.shards())
+        bare = await BareRows.open(hub.embedded_postgres.url)
         for run in range(lab.runs):
             lab.say(f"{NAME}, run {run + 1}")
-            await _throughput(lab, hub, backlog)
+            setting = await _throughput(lab, hub, backlog)
+            lab.figures.add(NAME, setting, BARE, ROWS, await bare.write())
+        await bare.close()
         await backlog.close()
     async with lab.hub(mechanics=range(_MECHANICS)) as hub:
         customers = Customers(hub)
@@ -48,9 +52,10 @@ async def measure(lab: Lab) -> None:
             await _lag(lab, hub, customers)
 
 
-async def _throughput(lab: Lab, hub: Hub, backlog: Backlog) -> None:
+async def _throughput(lab: Lab, hub: Hub, backlog: Backlog) -> str:
     """Entries pile up while nobody may move the cursors, then all are written."""
     bookings = lab.pick(quick=3_000, full=20_000)
+    setting = f"{bookings:,} bookings piled up"
     before = await _rows(hub)
     async with _cursors_held(hub):
         later = await backlog.now() + HOUR_MS
@@ -66,7 +71,8 @@ async def _throughput(lab: Lab, hub: Hub, backlog: Backlog) -> None:
         (CPU, spent.server / rows * 1e6),
         (STORES, spent.stores / rows * 1e6),
     ):
-        lab.figures.add(NAME, f"{bookings:,} bookings piled up", HUB, metric, value)
+        lab.figures.add(NAME, setting, HUB, metric, value)
+    return setting
 
 
 @contextlib.asynccontextmanager
@@ -82,7 +88,7 @@ async def _cursors_held(hub: Hub) -> AsyncIterator[None]:
 
 
 async def _rows(hub: Hub) -> int:
-    return sum([await hub.postgres.fetchval(f"SELECT count(*) FROM {table}") for table in _TABLES])
+    return sum([await hub.postgres.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES])
 
 
 async def _lag(lab: Lab, hub: Hub, customers: Customers) -> None:
