@@ -5,6 +5,7 @@ wrong. Here the path is looked up in a tree, and what goes wrong becomes an answ
 else, from preflights to unknown paths, goes the long way, through Starlette.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 
 from starlette.applications import Starlette
@@ -14,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from hub.api.operation import Operation
 from hub.api.secure import SECURE
 from hub.api.web import HANDLERS
-from hub.wire.http import AT_ONCE
+from hub.wire.http import AT_ONCE, HANG_UP
 
 _SECURE = [(name.lower().encode(), value.encode()) for name, value in SECURE.items()]
 
@@ -67,6 +68,15 @@ class DirectApplication:
             self._root.enter(each.path.split("/"), each.by_method())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._respond(scope, receive, send)
+        except asyncio.CancelledError:
+            # The server has to end, and a store has not said what became of it: no answer would be true.
+            if (hang_up := scope.get("extensions", {}).get(HANG_UP)) is None:
+                raise
+            hang_up()
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         parameters: dict[str, str] = {}
         place = self._root.find(scope["path"].split("/"), 0, parameters) if scope["type"] == "http" else None
         operation = place.operations.get(scope["method"]) if place is not None else None

@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hub.sockets.protocol import HubProtocol
 from hub.wire import codec
-from hub.wire.http import AT_ONCE, PROBLEM_JSON, problem
+from hub.wire.http import AT_ONCE, HANG_UP, PROBLEM_JSON, problem
 
 MAX_HEAD = 32_768
 """Bytes of method, URL and headers together."""
@@ -81,7 +81,8 @@ class HubHttpProtocol(HttpToolsProtocol):
         cycle = self.cycle
         super().on_headers_complete()
         if self.cycle is not cycle:
-            self.scope["extensions"] = {AT_ONCE: partial(_answer, self.cycle)}  # type: ignore[dict-item]  # one of ours
+            ours = {AT_ONCE: partial(_answer, self.cycle), HANG_UP: partial(_hang_up, self.cycle)}
+            self.scope["extensions"] = ours  # type: ignore[typeddict-item]  # which are called
 
     def on_message_complete(self) -> None:
         self._expect_nothing()
@@ -177,3 +178,8 @@ async def _answer(
     if not cycle.keep_alive:
         cycle.transport.close()
     cycle.on_response()
+
+
+def _hang_up(cycle: RequestResponseCycle) -> None:
+    cycle.disconnected = True
+    cycle.transport.abort()

@@ -201,6 +201,8 @@ def request_answer(session: Session, now: int) -> RequestAnswer:
 
 AT_ONCE = "hub.http"
 """Name of the ASGI extension that writes an answer in one piece: (status, headers with its length, body)."""
+HANG_UP = "hub.http.hang_up"
+"""Name of the ASGI extension that ends the connection without an answer: ()."""
 PROBLEM_JSON = "application/problem+json"
 
 

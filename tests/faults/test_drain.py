@@ -14,6 +14,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.e2e.world import PATIENCE_S, Hub, Socket, World
 from tests.faults.cluster import Cluster, Node, open_cluster
+from tests.faults.test_nodes import COMMIT
 from tests.patience import until
 from tests.security.bare import TEXT, Wire, frame
 
@@ -218,6 +219,29 @@ async def test_it_stops_well_while_postgres_is_silent(one_node: Cluster, world: 
     node.start()
     await one_node.drained()
     await world.row("SELECT 1 FROM sessions WHERE id = $1", booked["session"]["id"])
+
+
+async def test_a_request_of_which_nobody_knows_what_became_ends_without_an_answer(
+    one_node: Cluster, world: World
+) -> None:
+    """No other answer would be true, and it is no failure of the node's."""
+    (node,) = one_node.nodes
+    mia = world.customer()
+    await world.customer().book()  # from here on Valkey knows the script
+    committed = node.redis.trap(COMMIT)
+    booking = asyncio.create_task(mia.book())
+    await committed.wait()
+
+    node.signal(signal.SIGTERM)
+
+    with pytest.raises(httpx.ReadError):
+        await booking
+    assert await node.ended() == 0
+    assert one_node.complaints() == []
+    await node.redis.heal()
+    node.start()
+    await one_node.drained()
+    await world.row("SELECT 1 FROM sessions WHERE customer_user_id = $1", mia.id)
 
 
 async def test_workers_are_replaced_when_they_die_and_drain_when_told(
