@@ -27,9 +27,14 @@ class Actor(Person):
         self._scene = scene
 
     async def connect(self, node: Node) -> "Ear":
-        ear = Ear(self, await HubSocket.connect(node.url, self.token))
-        self._scene.ears.append(ear)
-        return ear
+        """Tried until the node lets us in."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                with contextlib.suppress(*GONE):
+                    ear = Ear(self, await HubSocket.connect(node.url, self.token))
+                    self._scene.ears.append(ear)
+                    return ear
+                await self.pause(0.1, 0.5)
 
     def hub_at(self, node: Node) -> HubHttp:
         return HubHttp(self.http, node.url, self.token)

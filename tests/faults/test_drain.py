@@ -243,6 +243,11 @@ async def test_a_request_of_which_nobody_knows_what_became_ends_without_an_answe
     await one_node.drained()
     await world.row("SELECT 1 FROM sessions WHERE customer_user_id = $1", mia.id)
 
+    async def buried() -> bool:
+        return bool(await one_node.redis.zcard("hub:nodes") == 1)
+
+    await until(buried)
+
 
 async def test_workers_are_replaced_when_they_die_and_drain_when_told(
     one_node: Cluster, world: World
