@@ -71,7 +71,7 @@ class DirectApplication:
         try:
             await self._respond(scope, receive, send)
         except asyncio.CancelledError:
-            # The server has to end, and a store has not said what became of it: no answer would be true.
+            # The server has to end, and maybe a store alone knows what became of it: no answer would be true.
             if (hang_up := scope.get("extensions", {}).get(HANG_UP)) is None:
                 raise
             hang_up()

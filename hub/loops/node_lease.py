@@ -103,7 +103,7 @@ class NodeLease:
     def met(self, node: str) -> None:
         """Another node has taken a lease just now. At the next beat it may be lost again, but not what that
         node remembers."""
-        self._seen[node] = max(self._seen.get(node, 0), self._clock.now() + self._lease_ms)
+        self._seen[node] = self._clock.now() + self._lease_ms
 
     def living(self) -> set[str]:
         """The nodes that nobody could judge to be dead: the store may have forgotten them, or have been away
