@@ -16,7 +16,7 @@ from hub.domain.model import Event, Session
 from hub.domain.records import FORK, JournalEntry, Kept
 from persistence.postgres import rows
 from persistence.postgres.pool import DATA_ERRORS, PATIENCE_S, Connection, Postgres, describe
-from persistence.postgres.query_files import load
+from persistence.postgres.query_files import load, parameters, together
 
 _JOURNAL = load("journal")
 _RECORD = load("record")
@@ -27,19 +27,20 @@ _BY_IDS = f"{_RECORD['sessions']}\n{_RECORD['of_ids']}"
 _ACTIVE_AFTER = f"{_RECORD['sessions']}\n{_RECORD['active_after']}"
 _ACTIVE_OF = f"{_RECORD['sessions']}\n{_RECORD['active_of']}"
 
-# Customers before what names them; what leaves the active set before what enters it, or a customer who ended
-# one session and booked the next in one batch would break uq_active_session_per_customer.
-_STATEMENTS = (
-    _JOURNAL["customers"],
-    _JOURNAL["sessions"],
-    _JOURNAL["sessions"],
-    _JOURNAL["joins"],
-    _JOURNAL["leaves"],
-    _JOURNAL["leaves"],
-    _JOURNAL["assignments"],
-    _JOURNAL["refunds"],
-    _JOURNAL["events"],
+# Customers before what names them, which Postgres checks at the end of a statement; what leaves the active set
+# before what enters it, or a customer who ended one session and booked the next in one batch would break
+# uq_active_session_per_customer. Sessions before their participants wherever both are written, or two writers of
+# one session would deadlock.
+_STEPS = tuple(
+    tuple(_JOURNAL[name] for name in names)
+    for names in (
+        ("forks", "customers", "sessions"),
+        ("sessions", "joins", "leaves", "assignments", "events"),
+        ("leaves", "refunds", "move_cursors"),
+    )
 )
+_STATEMENTS = tuple(together(*step) for step in _STEPS)
+_NOTHING = tuple(tuple(((),) * parameters(query) for query in step) for step in _STEPS)
 
 _AT_ONCE = 250
 _SLACK_MS = 60_000
@@ -78,6 +79,10 @@ class DrainResult(Written, frozen=True, kw_only=True):
     skipped: frozenset[int] = frozenset()
 
 
+class _Forked(Exception):
+    """An entry gives a version another content than the record has."""
+
+
 class PostgresRecord:
     """`orphan_ms`: how long after its booking a restored session expires unless somebody serves it."""
 
@@ -104,10 +109,10 @@ class PostgresRecord:
         async with self._postgres.connection() as connection:
             await self._ensure_cursors(connection, known)
             try:
-                return await self._drain(connection, known, read, now, partial(_write, bury=bury))
-            except DATA_ERRORS:
+                return await self._drain(connection, known, read, now, _write)
+            except (*DATA_ERRORS, _Forked):
                 # Rare: to be ready for it would cost every drain a savepoint.
-                return await self._drain(connection, known, read, now, partial(_write_apart, bury=bury))
+                return await self._drain(connection, known, read, now, partial(_write_and_bury, bury=bury))
 
     async def _drain(
         self,
@@ -115,7 +120,7 @@ class PostgresRecord:
         epochs: Mapping[int, str],
         read: Read,
         now: Epochs,
-        write: Callable[[Connection, Sequence[JournalEntry]], Awaitable[Written]],
+        write: Callable[[Connection, Sequence[JournalEntry], rows.Columns], Awaitable[Written]],
     ) -> DrainResult:
         async with connection.transaction():
             held = await connection.fetch(_LOCK_CURSORS, list(epochs))
@@ -133,13 +138,11 @@ class PostgresRecord:
             before = {shard: cursor for shard, cursor in after.items() if cursor}
             if not found:
                 return DrainResult(cursors=before, skipped=skipped)
-            written = await write(connection, [entry for part in found.values() for entry in part])
             moved = {shard: entries[-1].id for shard, entries in found.items()}
-            await connection.execute(
-                _JOURNAL["move_cursors"],
-                list(moved),
-                [epochs[shard] for shard in moved],
-                list(moved.values()),
+            written = await write(
+                connection,
+                [entry for part in found.values() for entry in part],
+                (list(moved), [epochs[shard] for shard in moved], list(moved.values())),
             )
         return DrainResult(
             entries=written.entries,
@@ -289,23 +292,52 @@ async def _waiting(connection: Connection, entries: Sequence[JournalEntry]) -> f
     return frozenset(row["id"] for row in blocked)
 
 
-async def _write(connection: Connection, entries: Sequence[JournalEntry], bury: Bury) -> Written:
-    sound, forks = await _part_forks(connection, entries)
-    changed = await _insert(connection, sound)
-    for entry in forks:
-        await bury(entry, FORK)
-    return Written(entries=len(entries), rows=changed, buried=len(forks))
+async def _write(
+    connection: Connection, entries: Sequence[JournalEntry], cursors: rows.Columns = ()
+) -> Written:
+    """Raises `_Forked` where an entry gives a version another content than the record has."""
+    if rows.forks_within(entries):
+        raise _Forked
+    batch = rows.fold(entries)
+    versions = rows.versions(entries)
+    steps = (
+        (versions, batch.customers, batch.leaving),
+        (batch.entering, batch.joins, batch.leaves, batch.assignments, batch.events),
+        (batch.ends, batch.refunds, cursors),
+    )
+    changed = 0
+    for statement, parts, nothing in zip(_STATEMENTS, steps, _NOTHING, strict=True):
+        if any(parts):
+            columns = (column for part, empty in zip(parts, nothing, strict=True) for column in part or empty)
+            counts = await connection.fetchval(statement, *columns, timeout=PATIENCE_S)
+            if parts[0] is versions and counts.pop(0):
+                raise _Forked
+            changed += sum(counts)
+    return Written(entries=len(entries), rows=changed)
+
+
+async def _write_and_bury(
+    connection: Connection, entries: Sequence[JournalEntry], cursors: rows.Columns = (), *, bury: Bury
+) -> Written:
+    written = await _write_apart(connection, entries, bury)
+    await _write(connection, (), cursors)
+    return written
 
 
 async def _write_apart(connection: Connection, entries: Sequence[JournalEntry], bury: Bury) -> Written:
     """Halves what Postgres refuses for its data until the entries at fault stand alone."""
     try:
         async with connection.transaction():
-            return await _write(connection, entries, bury)
+            sound, forks = await _part_forks(connection, entries)
+            written = await _write(connection, sound)
     except DATA_ERRORS as error:
         if len(entries) == 1:
             await bury(entries[0], describe(error))
             return Written(entries=1, buried=1)
+    else:
+        for entry in forks:
+            await bury(entry, FORK)
+        return Written(entries=len(entries), rows=written.rows, buried=len(forks))
     middle = len(entries) // 2
     first = await _write_apart(connection, entries[:middle], bury)
     second = await _write_apart(connection, entries[middle:], bury)
@@ -323,13 +355,3 @@ async def _part_forks(
         return entries, []
     sound = [entry for i, entry in enumerate(entries) if i not in positions]
     return sound, [entries[i] for i in sorted(positions)]
-
-
-async def _insert(connection: Connection, entries: Sequence[JournalEntry]) -> int:
-    """How many rows changed."""
-    changed = 0
-    for statement, columns in zip(_STATEMENTS, rows.fold(entries), strict=True):
-        if columns:
-            done = await connection.execute(statement, *columns, timeout=PATIENCE_S)
-            changed += int(done.rpartition(" ")[2])
-    return changed

@@ -33,7 +33,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Batch(NamedTuple):
-    """Columns for each statement of a drain, in the order of writing; nothing to write is an empty one."""
+    """Columns for each part of what a drain writes; nothing to write is an empty one."""
 
     customers: Columns
     leaving: Columns
@@ -117,7 +117,7 @@ def event_from(row: Mapping[str, Any]) -> Event:
 def _participants(
     entries: Sequence[JournalEntry], sessions: Sequence[Session]
 ) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """(session, user, role, joined, left) of who joined; (session, user, left) of who had joined before."""
+    """(session, user, role, joined, left) of who joined; (session, user, left) of others who were in it."""
     ended = {s.id: s.ended_at or s.updated_at for s in sessions if not s.active}
     joined: dict[tuple[str, str], tuple[str, int, int | None]] = {
         (s.id, s.customer_id): ("customer", s.created_at, ended.get(s.id)) for s in sessions
@@ -139,7 +139,7 @@ def _participants(
             else:
                 left[key] = event.at
     joins = [(*key, *state) for key, state in joined.items()]
-    return joins, [(*key, at) for key, at in left.items()]
+    return joins, [(*key, at) for key, at in left.items() if key not in joined]
 
 
 def _event(event: Event) -> tuple[Any, ...]:
