@@ -16,8 +16,8 @@ def load(file: str) -> dict[str, str]:
 
 
 def together(*queries: str) -> str:
-    """One statement for several, which cost a round trip each. It takes their parameters one after the other's,
-    and answers with how many rows each found or changed. All see the data as it was before: none may build on
+    """One statement for several, each of which would cost a round trip. It takes the parameters of all, and
+    answers with how many rows each found or changed. All see the data as it was before: none may build on
     what another writes, nor change the same row."""
     parts = []
     before = 0

@@ -27,10 +27,9 @@ _BY_IDS = f"{_RECORD['sessions']}\n{_RECORD['of_ids']}"
 _ACTIVE_AFTER = f"{_RECORD['sessions']}\n{_RECORD['active_after']}"
 _ACTIVE_OF = f"{_RECORD['sessions']}\n{_RECORD['active_of']}"
 
-# Customers before what names them, which Postgres checks at the end of a statement; what leaves the active set
-# before what enters it, or a customer who ended one session and booked the next in one batch would break
-# uq_active_session_per_customer. Sessions before their participants wherever both are written, or two writers of
-# one session would deadlock.
+# Customers before what names them, which Postgres checks when a statement ends; what leaves the active set
+# before what enters it, since a customer may have ended one session and booked the next in the same batch.
+# Sessions before their participants, or two writers of one would deadlock.
 _STEPS = tuple(
     tuple(_JOURNAL[name] for name in names)
     for names in (

@@ -14,7 +14,7 @@ def connection(committed: Connection) -> Connection:
     return committed
 
 
-async def test_no_table_is_read_as_a_whole_though_it_was_empty_when_the_drain_was_planned(
+async def test_drains_are_planned_once_and_read_no_table_as_a_whole_though_it_was_empty_then(
     journal: Journal, connection: Connection, postgres: Postgres
 ) -> None:
     await connection.fetch("select pg_stat_force_next_flush()")
@@ -24,6 +24,11 @@ async def test_no_table_is_read_as_a_whole_though_it_was_empty_when_the_drain_wa
             booked = booking()
             journal.add(booked, event(booked, EventType.CREATED, booked.customer_id))
         await journal.drain()
+    ((planned_anew,),) = await postgres.fetch(
+        "select sum(custom_plans) from pg_prepared_statements"
+        " where statement like '%insert into session_events%'"
+    )
+    assert planned_anew == 0
     await postgres.fetch("select pg_stat_force_next_flush()")
     read = await connection.fetch(
         "select relname, seq_tup_read from pg_stat_user_tables"

@@ -2,10 +2,10 @@
 -- for each other instead of deadlocking; rows that would change nothing are left out before they are locked.
 
 -- name: limits
--- A writer that stalls between reading Redis and committing holds the shards' cursors. A plan is kept as long as the
--- statistics are: one that was made for tables of a few rows would read all of them at every drain as they grow.
+-- A writer that stalls between reading Redis and committing holds the shards' cursors. Plans are made once, and go by
+-- the index: those for tables of a few rows would read all of them as they grow, until they are analysed.
 select set_config('idle_in_transaction_session_timeout', '5s', true), set_config('lock_timeout', '2s', true),
-  set_config('enable_seqscan', 'off', true)
+  set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)
 
 -- name: turn
 -- One writer of memories after the other; any number that nobody else uses.
