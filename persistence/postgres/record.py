@@ -329,6 +329,9 @@ async def _write_apart(connection: Connection, entries: Sequence[JournalEntry], 
         async with connection.transaction():
             sound, forks = await _part_forks(connection, entries)
             written = await _write(connection, sound)
+    except _Forked:
+        # Somebody wrote another content of that version after the look.
+        return await _write_apart(connection, entries, bury)
     except DATA_ERRORS as error:
         if len(entries) == 1:
             await bury(entries[0], describe(error))
