@@ -316,7 +316,7 @@ async def _write(
 
 
 async def _write_and_bury(
-    connection: Connection, entries: Sequence[JournalEntry], cursors: rows.Columns = (), *, bury: Bury
+    connection: Connection, entries: Sequence[JournalEntry], cursors: rows.Columns, *, bury: Bury
 ) -> Written:
     written = await _write_apart(connection, entries, bury)
     await _write(connection, (), cursors)
